@@ -1,0 +1,79 @@
+"""What a checked pool is to the rest of the program. Paths are absolute; manifest order is drafter index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """The target that the pool was made for; both fields are optional in a manifest."""
+
+    name_or_path: str | None = None
+    tokenizer_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class DrafterSpec:
+    """One drafter. A chain has `topk` 1 and `num_steps + 1` draft tokens; kind `none` has 0, 1, 1 and no path."""
+
+    name: str
+    kind: str
+    path: Path | None
+    vocab: str
+    num_steps: int
+    topk: int
+    num_draft_tokens: int
+    external: bool = False
+    weights_sha256: str | None = None
+    tokenizer_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A group of prompts and the name of the drafter that serves it."""
+
+    id: str
+    name: str
+    drafter: str
+
+
+@dataclass(frozen=True)
+class RouterSpec:
+    """Where the prompt classifier lies, and the confidence below which the fallback drafter serves."""
+
+    path: Path
+    min_confidence: float
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool directory that passed every check that needs no model."""
+
+    root: Path
+    target: TargetSpec
+    drafters: tuple[DrafterSpec, ...]
+    tasks: tuple[TaskSpec, ...]
+    fallback_drafter: str
+    router: RouterSpec | None
+
+    def drafter(self, name: str) -> DrafterSpec:
+        """The drafter of that name; KeyError names the known ones."""
+        return self.drafters[self.drafter_index(name)]
+
+    def drafter_index(self, name: str) -> int:
+        """Position of the drafter in the manifest; KeyError names the known ones."""
+        for index, drafter in enumerate(self.drafters):
+            if drafter.name == name:
+                return index
+        raise KeyError(
+            f"no drafter `{name}` in {self.root}: it has {', '.join(d.name for d in self.drafters)}"
+        )
+
+    def task(self, task_id: str) -> TaskSpec:
+        """The task of that id; KeyError names the known ones."""
+        for task in self.tasks:
+            if task.id == task_id:
+                return task
+        raise KeyError(f"no task `{task_id}` in {self.root}: it has {', '.join(t.id for t in self.tasks)}")
