@@ -57,7 +57,7 @@ _NO_LANGUAGE_MODEL = re.compile(
 
 
 def refuse_architecture(config: dict[str, Any], path: Path) -> None:
-    """PoolError unless the config.json at `path` is of a causal LM that SGLang serves as a draft model as it is."""
+    """PoolError unless the config.json at `path` is of a causal LM that SGLang can draft with."""
     if "auto_map" in config:
         raise PoolError(
             f"{path}: `auto_map` would run code of the checkpoint; remove it, or use another draft model."

@@ -30,14 +30,14 @@ def check_checkpoint(folder: Path, field: str) -> dict[str, Any]:
 
 
 def check_weights_hash(folder: Path, expected: str | None, where: str) -> None:
-    """PoolError if a hash is given and the weights on disk have another. `where` is "<file>: `drafters[i]"."""
+    """PoolError if a hash is given and the weights have another. `where` is "<file>: `drafters[i]"."""
     if expected is None:
         return
     found = weights_sha256(folder)
     if found != expected:
         raise PoolError(
-            f"{where}.weights_sha256` is {expected}, but the weights in {folder} have {found}; restore the file, or"
-            " correct the hash if the change is wanted."
+            f"{where}.weights_sha256` is {expected}, but the weights in {folder} have {found}; restore the"
+            " file, or correct the hash if the change is wanted."
         )
 
 

@@ -13,27 +13,23 @@ from sglang_hetero_spec.pool.pickles import refuse_pickles
 from sglang_hetero_spec.pool.router_files import check_router
 from sglang_hetero_spec.pool.schema import MANIFEST_NAME, Drafter, Manifest
 from sglang_hetero_spec.pool.strict_json import read_text
-from sglang_hetero_spec.pool.tokenizers import TargetTokenizer, check_tokenizer
+from sglang_hetero_spec.pool.tokenizer_check import TargetTokenizer, check_tokenizer
 from sglang_hetero_spec.pool.tree_shape import tree_shape
 
 
 def load_pool(path: str | Path, *, target: str | Path | None = None) -> Pool:
     """Read and check the pool in the folder `path`.
 
-    `target`: the target model. If it is a local folder, tokenizers are compared with its tokenizer; otherwise with
-    the manifest's `target.tokenizer_sha256`, if that is given. Raises PoolError, whose text is one sentence.
+    `target`: the target model. If it is a local folder, tokenizers are compared with the one in it; otherwise
+    with the manifest's `target.tokenizer_sha256`, if given. Raises PoolError, whose text is one sentence.
     """
-    root = Path(path)
-    if not root.exists():
-        raise PoolError(f"{root} does not exist; give the folder that holds {MANIFEST_NAME}.")
-    if not root.is_dir():
-        raise PoolError(f"{root} is not a folder; give the folder that holds {MANIFEST_NAME}.")
+    root = paths.pool_root(path, MANIFEST_NAME)
     manifest_path = root / MANIFEST_NAME
-    return check_pool(root.resolve(), parse_manifest(read_text(manifest_path), manifest_path), target)
+    return check_pool(root, parse_manifest(read_text(manifest_path), manifest_path), target)
 
 
 def check_pool(root: Path, manifest: Manifest, target: str | Path | None) -> Pool:
-    """The pool that `manifest` describes in `root` (absolute), with every check but those of the manifest's text."""
+    """The pool that `manifest` describes in `root`, absolute: all checks but the text's own."""
     where = root / MANIFEST_NAME
     _check_names(manifest, where)
     refuse_pickles(root)
@@ -71,7 +67,8 @@ def _check_unique(names: list[str], group: str, key: str, where: Path) -> None:
         first = names.index(name)
         if first < index:
             raise PoolError(
-                f"{where}: `{group}[{index}].{key}` is {shown(name)}, as is `{group}[{first}].{key}`; rename one."
+                f"{where}: `{group}[{index}].{key}` is {shown(name)}, as is `{group}[{first}].{key}`;"
+                " rename one."
             )
 
 

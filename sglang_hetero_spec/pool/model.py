@@ -16,7 +16,7 @@ class TargetSpec:
 
 @dataclass(frozen=True)
 class DrafterSpec:
-    """One drafter. A chain has `topk` 1 and `num_steps + 1` draft tokens; kind `none` has 0, 1, 1 and no path."""
+    """One drafter. A chain has topk 1 and num_steps + 1 draft tokens; kind `none` has 0, 1, 1 and no path."""
 
     name: str
     kind: str

@@ -51,8 +51,8 @@ def _check_version(raw: dict[str, Any], where: Path) -> None:
         )
     if version > schema.SCHEMA_VERSION:
         raise PoolError(
-            f"{where}: `schema_version` is {version}, newer than {schema.SCHEMA_VERSION}, the newest that this version"
-            " reads; upgrade sglang-hetero-spec, or make the pool again with this version."
+            f"{where}: `schema_version` is {version}, newer than {schema.SCHEMA_VERSION}, the newest that"
+            " this version reads; upgrade sglang-hetero-spec, or make the pool again with this version."
         )
 
 

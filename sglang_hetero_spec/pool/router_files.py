@@ -39,6 +39,6 @@ def _compare(path: Path, classes: list[str], task_ids: list[str]) -> None:
     unknown, unserved = sorted(set(classes) - set(task_ids)), sorted(set(task_ids) - set(classes))
     if unknown or unserved:
         raise PoolError(
-            f"{path}: `classes` are not the tasks of pool.json (only the router has {listed(unknown)}; only pool.json"
-            f" has {listed(unserved)}); fit the router again, or correct `tasks`."
+            f"{path}: `classes` are not the tasks of pool.json (only the router has {listed(unknown)};"
+            f" only pool.json has {listed(unserved)}); fit the router again, or correct `tasks`."
         )

@@ -48,8 +48,8 @@ def _num_draft_tokens(drafter: Drafter, num_steps: int, topk: int, field: str) -
     if topk == 1:
         if value not in (None, num_steps + 1):
             raise PoolError(
-                f"{field} is {value}, but a chain (`topk` 1) of {num_steps} steps has {num_steps + 1} draft tokens;"
-                " give that, or leave it out."
+                f"{field} is {value}, but a chain (`topk` 1) of {num_steps} steps has {num_steps + 1} draft"
+                " tokens; give that, or leave it out."
             )
         return num_steps + 1
     highest = min(kinds.MAX_NUM_DRAFT_TOKENS, kinds.max_tree_nodes(num_steps, topk))

@@ -59,7 +59,7 @@ def tokenizer_sha256(folder: Path) -> str:
 def differing_ids(one: Vocabulary, other: Vocabulary) -> list[int]:
     """Ids that do not mean the same token in both, lowest first.
 
-    An id that one side only has as an added token and the other side not at all is padding there: no difference.
+    An id that one side has as an added token and the other side not at all is padding there: no difference.
     """
     ours, theirs = one.tokens, other.tokens
     different = []

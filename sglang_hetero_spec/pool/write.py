@@ -10,7 +10,6 @@ from typing import Any
 
 from sglang_hetero_spec.pool import paths
 from sglang_hetero_spec.pool.digest import weights_sha256
-from sglang_hetero_spec.pool.errors import PoolError
 from sglang_hetero_spec.pool.load import check_pool
 from sglang_hetero_spec.pool.model import Pool
 from sglang_hetero_spec.pool.parse import parse_manifest
@@ -29,16 +28,15 @@ def write_pool_manifest(
     target_name: str | None = None,
     hashes: bool = True,
 ) -> Pool:
-    """Write pool.json into the folder `path`, whose drafters and router are already there, and return the pool.
+    """Write pool.json into the folder `path`, where drafters and router already are, and return the pool.
 
-    `drafters`, `tasks` and `router` are as in the manifest. `target` is the target's folder: tokenizers are compared
-    with it, and its hash is recorded; `target_name` is what the manifest calls it (default: the folder's name).
-    `hashes` adds the SHA-256 of weights and tokenizers that the caller did not give. A pool that `load_pool` would
-    refuse is refused (PoolError) and nothing is written; the file appears whole or not at all.
+    `drafters`, `tasks` and `router` are as in the manifest. `target` is the target's folder: tokenizers are
+    compared with it, and its hash is recorded; `target_name` is what the manifest calls it (default: the
+    folder's name). `hashes` adds the SHA-256 of weights and tokenizers that the caller did not give. A pool
+    that `load_pool` would refuse is refused (PoolError) and nothing is written; the file appears whole or not
+    at all.
     """
-    root = Path(path)
-    if not root.is_dir():
-        raise PoolError(f"{root} is not a folder; write the drafters there first.")
+    root = paths.pool_root(path, MANIFEST_NAME)
     manifest: dict[str, Any] = {"format": FORMAT, "schema_version": SCHEMA_VERSION}
     manifest["target"] = _target(target, target_name, hashes)
     manifest["drafters"] = [
@@ -51,7 +49,7 @@ def write_pool_manifest(
         manifest["router"] = dict(router)
     text = json.dumps(manifest, indent=2, ensure_ascii=True) + "\n"
     where = root / MANIFEST_NAME
-    pool = check_pool(root.resolve(), parse_manifest(text, where), target)
+    pool = check_pool(root, parse_manifest(text, where), target)
     _write_whole(where, text)
     return pool
 

@@ -14,7 +14,7 @@ from sglang_hetero_spec.pool.schema import Drafter
 
 @dataclass(frozen=True)
 class TargetTokenizer:
-    """What is known of the target's tokenizer: the folder it lies in, else the hash in the manifest, else nothing."""
+    """What is known of the target's tokenizer: its folder, else the hash in the manifest, else nothing."""
 
     folder: Path | None
     sha256: str | None
@@ -28,8 +28,8 @@ class TargetTokenizer:
         found = vocabulary.tokenizer_sha256(folder) if sha256 else None
         if found != sha256:
             raise PoolError(
-                f"{manifest}: `target.tokenizer_sha256` is {sha256}, but the target {folder} has {found} (of its"
-                " id-to-token map); serve the target that the pool was made for, or correct the hash."
+                f"{manifest}: `target.tokenizer_sha256` is {sha256}, but the target {folder} has {found} (of"
+                " its id-to-token map); serve the target that the pool was made for, or correct the hash."
             )
         return cls(folder, sha256)
 
@@ -37,7 +37,10 @@ class TargetTokenizer:
 def check_tokenizer(
     folder: Path, config: dict[str, Any], drafter: Drafter, start: str, target: TargetTokenizer
 ) -> None:
-    """PoolError unless the draft model in `folder` has the tokenizer it should. `start` is "<file>: `drafters[i]"."""
+    """PoolError unless the draft model in `folder` has the right tokenizer.
+
+    `start`: "<file>: `drafters[i]".
+    """
     if drafter.tokenizer_sha256 is not None:
         _check_hash(folder, drafter.tokenizer_sha256, f"{start}.tokenizer_sha256`")
     if drafter.vocab != "shared":
@@ -52,8 +55,8 @@ def _check_hash(folder: Path, expected: str, field: str) -> None:
     found = vocabulary.tokenizer_sha256(folder)
     if found != expected:
         raise PoolError(
-            f"{field} is {expected}, but the tokenizer in {folder} has {found} (of its id-to-token map); restore the"
-            " file, or correct the hash if the change is wanted."
+            f"{field} is {expected}, but the tokenizer in {folder} has {found} (of its id-to-token map);"
+            " restore the file, or correct the hash if the change is wanted."
         )
 
 
@@ -61,8 +64,9 @@ def _check_target_hash(folder: Path, field: str, expected: str) -> None:
     found = vocabulary.tokenizer_sha256(folder)
     if found != expected:
         raise PoolError(
-            f'{field} is "shared", but the tokenizer in {folder} has the hash {found} and not the target\'s {expected};'
-            " use a draft model with the target's tokenizer, or give the target as a folder to have them compared."
+            f'{field} is "shared", but the tokenizer in {folder} has the hash {found} and not the target\'s'
+            f" {expected}; use a draft model with the target's tokenizer, or give the target as a folder to"
+            " have them compared."
         )
 
 
@@ -72,13 +76,13 @@ def _check_same(folder: Path, config: dict[str, Any], field: str, target: Path) 
     if different:
         first = different[0]
         raise PoolError(
-            f'{field} is "shared", but in {folder} {len(different)} of {len(theirs.tokens)} token ids do not mean what'
-            f" they mean in the target {target} (the first is {first}: {ours.tokens.get(first)!r}, there"
+            f'{field} is "shared", but in {folder} {len(different)} of {len(theirs.tokens)} token ids do not'
+            f" mean what they mean in the target {target} (the first is {first}: {ours.tokens.get(first)!r}, there"
             f" {theirs.tokens.get(first)!r}); use a draft model with the target's tokenizer."
         )
     size, needed = vocab_size(config), max(theirs.tokens, default=-1) + 1
     if size is not None and size < needed:
         raise PoolError(
-            f'{field} is "shared", but {folder / "config.json"} has a `vocab_size` of {size} and the target {target}'
-            f" has {needed} tokens; use a draft model with the target's vocabulary."
+            f'{field} is "shared", but {folder / "config.json"} has a `vocab_size` of {size} and the target'
+            f" {target} has {needed} tokens; use a draft model with the target's vocabulary."
         )
