@@ -77,7 +77,7 @@ def _check_same(folder: Path, config: dict[str, Any], field: str, target: Path) 
         first = different[0]
         raise PoolError(
             f'{field} is "shared", but in {folder} {len(different)} of {len(theirs.tokens)} token ids do not'
-            f" mean what they mean in the target {target} (the first is {first}: {ours.tokens.get(first)!r}, there"
+            f" mean what they do in the target {target} (first {first}: {ours.tokens.get(first)!r}, there"
             f" {theirs.tokens.get(first)!r}); use a draft model with the target's tokenizer."
         )
     size, needed = vocab_size(config), max(theirs.tokens, default=-1) + 1
