@@ -9,7 +9,7 @@ from sglang_hetero_spec.pool.architectures import refuse_architecture
 from sglang_hetero_spec.pool.digest import weights_sha256
 from sglang_hetero_spec.pool.errors import PoolError, listed, shown
 from sglang_hetero_spec.pool.pickles import refuse_pickles
-from sglang_hetero_spec.pool.safetensors_file import check_safetensors
+from sglang_hetero_spec.pool.safetensors_file import read_header
 from sglang_hetero_spec.pool.strict_json import read_object
 
 MAX_INDEX_BYTES = 256 << 20
@@ -62,7 +62,7 @@ def _check_weights(folder: Path, field: str) -> None:
                 f"{index} names {listed(sorted(missing))}, missing in {folder}; copy the whole checkpoint."
             )
     for file in files:
-        check_safetensors(file)
+        read_header(file)
 
 
 def _indexed(index: Path) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sglang_hetero_spec.pool.errors import PoolError, listed, shown
-from sglang_hetero_spec.pool.safetensors_file import check_safetensors
+from sglang_hetero_spec.pool.safetensors_file import read_header
 from sglang_hetero_spec.pool.strict_json import read_object
 
 ROUTER_FORMAT = "sglang_hetero_spec.router"
@@ -30,7 +30,7 @@ def check_router(folder: Path, task_ids: list[str]) -> None:
             f"{path}: `classes` is {shown(classes)}, not a list of task ids; fit the router again."
         )
     _compare(path, classes, task_ids)
-    check_safetensors(folder / "router.safetensors")
+    read_header(folder / "router.safetensors")
 
 
 def _compare(path: Path, classes: list[str], task_ids: list[str]) -> None:

@@ -140,8 +140,9 @@ def test_wrong_tokenizer_hash(pool: FakePool) -> None:
     right, wrong = tokenizer_sha256(pool.code), "0" * 64
     pool.drafters[0]["tokenizer_sha256"] = wrong
     assert pool.refusal() == (
-        f"{pool.manifest_path}: `drafters[0].tokenizer_sha256` is {wrong}, but the tokenizer in {pool.code}"
-        f" has {right} (of its id-to-token map); restore the file, or correct the hash if the change is wanted."
+        f"{pool.manifest_path}: `drafters[0].tokenizer_sha256` is {wrong}, but the tokenizer in"
+        f" {pool.code} has {right} (of its id-to-token map);"
+        " restore the file, or correct the hash if the change is wanted."
     )
 
 
@@ -164,8 +165,8 @@ def test_permuted_tokenizer(pool: FakePool) -> None:
     write_tokenizer(pool.code, words)
     assert pool.refusal(target=pool.target) == (
         f'{pool.manifest_path}: `drafters[0].vocab` is "shared", but in {pool.code} 3 of 21 token ids do not'
-        f" mean what they do in the target {pool.target} (first 3: 'w5', there 'w3'); use a draft model with the"
-        " target's tokenizer."
+        f" mean what they do in the target {pool.target} (first 3: 'w5', there 'w3'); use a draft model with"
+        " the target's tokenizer."
     )
 
 

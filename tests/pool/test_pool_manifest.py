@@ -268,8 +268,8 @@ def test_more_draft_tokens_than_any_tree_may_have(pool: FakePool) -> None:
 def test_chain_with_another_number_of_draft_tokens(pool: FakePool, value: int) -> None:
     pool.drafters[1]["num_draft_tokens"] = value
     assert pool.refusal() == (
-        f"{pool.manifest_path}: `drafters[1].num_draft_tokens` is {value}, but a chain (`topk` 1) of 4 steps has"
-        " 5 draft tokens; give that, or leave it out."
+        f"{pool.manifest_path}: `drafters[1].num_draft_tokens` is {value}, but a chain (`topk` 1) of 4 steps"
+        " has 5 draft tokens; give that, or leave it out."
     )
 
 

@@ -1,0 +1,4 @@
+"""One file per command of `hetero-spec`: `add(subcommands)` declares its options, `run(args)` does it.
+
+The modules import nothing heavy at the top: `hetero-spec --help` imports them all.
+"""

@@ -1,0 +1,118 @@
+"""`hetero-spec inspect`: what is in a pool, checked as the server checks it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sglang_hetero_spec.commands.output import DONE, UsageError, console, print_json, say
+
+if TYPE_CHECKING:
+    from sglang_hetero_spec.pool import DrafterSpec, Pool
+
+
+def add(subcommands: Any) -> None:
+    parser = subcommands.add_parser("inspect", help="what is in a pool, checked")
+    parser.add_argument("pool", metavar="POOL", help="the pool's folder")
+    parser.add_argument("--target", metavar="T", help="the target's folder: tokenizers are compared with it")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from sglang_hetero_spec.commands.checked import checked_pool
+
+    if args.target is not None and not Path(args.target).is_dir():
+        raise UsageError(
+            f"--target {args.target} is not a folder; give the folder of the target's checkpoint."
+        )
+    pool = checked_pool(args.pool, args.target)
+    if args.json:
+        print_json(as_dict(pool))
+    else:
+        _print_tables(pool)
+        if args.target is None and pool.target.tokenizer_sha256 is None:
+            say("Tokenizers were not compared: give --target DIR to compare them with the target's.")
+    return DONE
+
+
+def as_dict(pool: Pool) -> dict[str, Any]:
+    """The pool for machines; hashes are of what lies on disk."""
+    return {
+        "pool": str(pool.root),
+        "target": {
+            "name_or_path": pool.target.name_or_path,
+            "tokenizer_sha256": pool.target.tokenizer_sha256,
+        },
+        "drafters": [_drafter_dict(drafter) for drafter in pool.drafters],
+        "tasks": [{"id": task.id, "name": task.name, "drafter": task.drafter} for task in pool.tasks],
+        "fallback_drafter": pool.fallback_drafter,
+        "router": pool.router
+        and {"path": str(pool.router.path), "min_confidence": pool.router.min_confidence},
+    }
+
+
+def _drafter_dict(drafter: DrafterSpec) -> dict[str, Any]:
+    from sglang_hetero_spec.pool import checkpoint_size, tokenizer_sha256, weights_sha256
+
+    described: dict[str, Any] = {
+        "name": drafter.name,
+        "kind": drafter.kind,
+        "path": drafter.path and str(drafter.path),
+        "external": drafter.external,
+        "vocab": drafter.vocab,
+        "num_steps": drafter.num_steps,
+        "topk": drafter.topk,
+        "num_draft_tokens": drafter.num_draft_tokens,
+    }
+    if drafter.path is not None:
+        size = checkpoint_size(drafter.path)
+        described.update(num_params=size.num_params, weight_bytes=size.weight_bytes)
+        described["weights_sha256"] = weights_sha256(drafter.path)
+        if (drafter.path / "tokenizer.json").is_file():
+            described["tokenizer_sha256"] = tokenizer_sha256(drafter.path)
+    return described
+
+
+def _print_tables(pool: Pool) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    drafters = Table(title=f"Pool {escape(str(pool.root))}", title_justify="left")
+    for heading in ("#", "drafter", "kind", "vocab", "steps", "topk", "draft tokens", "parameters", "tasks"):
+        drafters.add_column(heading, justify="right" if heading in _NUMBERS else "left")
+    for index, drafter in enumerate(pool.drafters):
+        drafters.add_row(str(index), *_row(pool, drafter))
+    out = console()
+    out.print(drafters)
+    if pool.router is None:
+        out.print(f"No router: {escape(pool.fallback_drafter)} serves every request that names no drafter.")
+    else:
+        out.print(
+            f"Router: {len(pool.tasks)} tasks; below a confidence of {pool.router.min_confidence:g}"
+            f" {escape(pool.fallback_drafter)} serves."
+        )
+    out.print("Every check passed.")
+
+
+_NUMBERS = ("#", "steps", "topk", "draft tokens", "parameters")
+
+
+def _row(pool: Pool, drafter: DrafterSpec) -> list[str]:
+    from rich.markup import escape
+
+    from sglang_hetero_spec.pool import checkpoint_size
+
+    tasks = [task.id for task in pool.tasks if task.drafter == drafter.name]
+    tasks += ["(fallback)"] if drafter.name == pool.fallback_drafter else []
+    path = drafter.path
+    cells = [
+        drafter.name,
+        drafter.kind,
+        drafter.vocab if path else "",
+        str(drafter.num_steps),
+        str(drafter.topk),
+    ]
+    cells += [str(drafter.num_draft_tokens), f"{checkpoint_size(path).num_params:,}" if path else ""]
+    return [escape(cell) for cell in (*cells, ", ".join(tasks))]
