@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from sglang_hetero_spec.cpu import attention, spec_ops, tree
+from sglang_hetero_spec.cpu import attention, seeded, spec_ops, tree
 
 PYTHON_NAMES: dict[str, Callable[..., object]] = {
     "assign_draft_cache_locs_contiguous_cpu": spec_ops.assign_draft_cache_locs_contiguous,
@@ -36,6 +36,10 @@ _SCHEMAS: dict[str, tuple[str, Callable[..., object]]] = {
         " Tensor seq_lens, float sm_scale, float logit_cap, bool is_cross_attn, int sliding_window_size,"
         " Tensor? encoder_lens, Tensor? sinks) -> ()",
         attention.decode_attention,
+    ),
+    "murmur_hash32_cpu": (
+        "(Tensor seed, Tensor positions, Tensor col_indices) -> Tensor",
+        seeded.murmur_hash32,
     ),
 }
 

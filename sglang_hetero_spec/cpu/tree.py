@@ -155,26 +155,28 @@ def verify_tree_greedy(
     accepted node; accept_index [b, S], numbers of the accepted nodes, -1 behind them; accept_token_num [b], accepted
     drafts without the bonus token. Argument names follow SGLang's op.
     """
-    tokens, flat = candidates.numpy(), retrive_index.numpy()
-    child, sibling = retrive_next_token.numpy(), retrive_next_sibling.numpy()
+    # Lists: a walk visits few nodes, and a tensor access costs more than the whole walk.
+    tokens, flat = candidates.tolist(), retrive_index.tolist()
+    child, sibling = retrive_next_token.tolist(), retrive_next_sibling.tolist()
     # The target's choice is looked up by running node number, as the other outputs are.
-    choice = target_predict.reshape(-1).numpy()
-    accepted_nodes, predictions = accept_index.numpy(), predicts.numpy()
-    counts = accept_token_num.numpy()
-    for row in range(tokens.shape[0]):
+    choice = target_predict.reshape(-1).tolist()
+    places = accept_index.shape[1]
+    predictions, paths, counts = predicts.tolist(), accept_index.tolist(), []
+    for row, path in enumerate(paths):
         node, count = 0, 0
-        last = flat[row, 0]
-        accepted_nodes[row, 0] = last
-        while count + 1 < accepted_nodes.shape[1]:
-            wanted = choice[last]
-            node = child[row, node]
-            while node != -1 and tokens[row, node] != wanted:
-                node = sibling[row, node]
+        path[0] = last = flat[row][0]
+        while count + 1 < places:
+            node = child[row][node]
+            while node != -1 and tokens[row][node] != choice[last]:
+                node = sibling[row][node]
             if node == -1:
                 break
-            predictions[last] = wanted
-            last = flat[row, node]
+            predictions[last] = choice[last]
+            last = flat[row][node]
             count += 1
-            accepted_nodes[row, count] = last
-        counts[row] = count
+            path[count] = last
+        counts.append(count)
         predictions[last] = choice[last]
+    predicts.copy_(torch.tensor(predictions, dtype=predicts.dtype))
+    accept_index.copy_(torch.tensor(paths, dtype=accept_index.dtype))
+    accept_token_num.copy_(torch.tensor(counts, dtype=accept_token_num.dtype))

@@ -1,0 +1,148 @@
+"""Sampling for speculative verification on CPU: probability filters and target-only tree sampling.
+
+SGLang's CPU build has neither, and verifies greedily whatever the temperature. Plain functions, no SGLang imports.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def filter_probs(
+    probs: torch.Tensor,
+    top_ks: torch.Tensor | None,
+    top_ps: torch.Tensor | None,
+    min_ps: torch.Tensor | None,
+    max_top_k: int | None = None,
+) -> torch.Tensor:
+    """The distribution that SGLang's PyTorch sampler draws from: top-k, top-p and min-p together, renormalised.
+
+    probs: float [n, V], not changed. top_ks: int [n], at least 1; top_ps, min_ps: float [n]; None leaves a filter out.
+    max_top_k: any bound on top_ks, saves a full sort. Returns float32 [n, V].
+
+    top-p measures mass in the unfiltered distribution, not in what top-k left: filtering with `top_k_renorm_probs` and
+    then with `top_p_renorm_probs` gives a different distribution. Ties are cut by the order of the same sort as SGLang's.
+    """
+    probs = probs.float()
+    bound = probs.shape[-1] if max_top_k is None or top_ks is None else min(max_top_k, probs.shape[-1])
+    if bound < probs.shape[-1]:
+        weights, tokens = torch.topk(probs, k=bound, dim=-1, sorted=True)
+    else:
+        weights, tokens = probs.sort(dim=-1, descending=True)
+    before = torch.cumsum(weights, dim=-1) - weights
+    if top_ks is not None:
+        weights = weights.masked_fill(torch.arange(bound) >= top_ks.view(-1, 1), 0.0)
+    if top_ps is not None:
+        weights = weights.masked_fill(before > top_ps.view(-1, 1), 0.0)
+    if min_ps is not None:
+        weights = weights.masked_fill(weights < (weights[:, 0] * min_ps.view(-1)).view(-1, 1), 0.0)
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    return torch.zeros_like(probs).scatter_(-1, tokens, weights)
+
+
+def top_k_renorm_probs(probs: torch.Tensor, ks: torch.Tensor) -> torch.Tensor:
+    """Keep the ks[i] most likely tokens of row i. probs: float [n, V]; ks: int [n]; returns float32 [n, V]."""
+    return filter_probs(probs, ks, None, None)
+
+
+def top_p_renorm_probs(probs: torch.Tensor, ps: torch.Tensor) -> torch.Tensor:
+    """Keep the fewest likeliest tokens whose mass exceeds ps[i]. ps: float [n]; returns float32 [n, V]."""
+    return filter_probs(probs, None, ps, None)
+
+
+def min_p_renorm_probs(probs: torch.Tensor, min_ps: torch.Tensor) -> torch.Tensor:
+    """Keep tokens at least min_ps[i] times as likely as the likeliest. min_ps: float [n]; returns float32 [n, V]."""
+    return filter_probs(probs, None, None, min_ps)
+
+
+def tree_speculative_sampling_target_only(
+    predicts: torch.Tensor,
+    accept_index: torch.Tensor,
+    accept_token_num: torch.Tensor,
+    candidates: torch.Tensor,
+    retrive_index: torch.Tensor,
+    retrive_next_token: torch.Tensor,
+    retrive_next_sibling: torch.Tensor,
+    uniform_samples: torch.Tensor,
+    uniform_samples_for_final_sampling: torch.Tensor,
+    target_probs: torch.Tensor,
+    draft_probs: torch.Tensor,
+    threshold_single: float = 1.0,
+    threshold_acc: float = 1.0,
+    deterministic: bool = True,
+) -> None:
+    """Sample a path through each draft tree so that the emitted tokens follow the target's distribution exactly.
+
+    At every node one coin decides among its children: child c is taken where the coin falls into c's share of the
+    target's mass. If it falls behind all children, the walk ends and the next token is drawn from what they left over.
+    Exact while siblings are distinct and both thresholds are 1.
+
+    b requests, D nodes, S places (deepest path + 1), V tokens. candidates, retrive_*: int [b, D] (links within a tree, -1
+    for none; retrive_index: running node numbers). uniform_samples: float32 [b, D], the coin of each node;
+    uniform_samples_for_final_sampling: float32 [b]. target_probs: float32 [b, D, V], what follows each node.
+    draft_probs: float32 [b, D, V], zeros; takes the mass of rejected children. Outputs as in `verify_tree_greedy`:
+    predicts int32 [b * D], accept_index int32 [b, S], accept_token_num int32 [b]. `deterministic` is always so here.
+    """
+    batch = candidates.shape[0]
+    if batch == 0:
+        return
+    rows = np.arange(batch)
+    tokens, flat = candidates.numpy(), retrive_index.numpy()
+    child, sibling = retrive_next_token.numpy(), retrive_next_sibling.numpy()
+    coins, mass, taken = uniform_samples.numpy(), target_probs.numpy(), draft_probs.numpy()
+    path, predictions = accept_index.numpy(), predicts.numpy()
+
+    node = np.zeros(batch, dtype=np.int64)
+    count = np.zeros(batch, dtype=np.int64)
+    path[:, 0] = flat[:, 0]
+    walking = rows
+    for _ in range(1, path.shape[1]):
+        coin = coins[rows, node].astype(np.float64)
+        share = np.zeros(batch)
+        trying, option = walking, child[walking, node[walking]]
+        accepted: list[np.ndarray] = []
+        while trying.size:
+            alive = option != -1
+            trying, option = trying[alive], option[alive]
+            token = tokens[trying, option]
+            weight = mass[trying, node[trying], token]
+            share[trying] += weight
+            hit = (weight > 0) & ((coin[trying] < share[trying] / threshold_acc) | (weight >= threshold_single))
+            miss = ~hit
+            taken[trying[miss], node[trying[miss]], token[miss]] = weight[miss]
+            winners, chosen = trying[hit], option[hit]
+            predictions[flat[winners, node[winners]]] = token[hit]
+            count[winners] += 1
+            path[winners, count[winners]] = flat[winners, chosen]
+            node[winners] = chosen
+            accepted.append(winners)
+            trying, option = trying[miss], sibling[trying[miss], option[miss]]
+        walking = np.concatenate(accepted) if accepted else walking[:0]
+        if not walking.size:
+            break
+    accept_token_num.numpy()[:] = count
+
+    last = torch.from_numpy(node)
+    every = torch.arange(batch)
+    rest = target_probs[every, last].double()
+    # A full path ends where no child was ever rejected: there the target's own row is used as it is.
+    ended_early = torch.from_numpy(count != path.shape[1] - 1)
+    rest = (rest - draft_probs[every, last].double() * ended_early[:, None]).clamp_(min=0)
+    final = _draw(rest, target_probs[every, last], uniform_samples_for_final_sampling)
+    predictions[flat[rows, node]] = final.numpy()
+
+
+def _draw(weights: torch.Tensor, fallback: torch.Tensor, coins: torch.Tensor) -> torch.Tensor:
+    """One token per row in proportion to weights (float64 [n, V], any scale). coins: [n] in [0, 1). int64 [n].
+
+    Where nothing is left (all mass on rejected children, a coin within rounding of it) the likeliest token is taken.
+    """
+    cumulative = weights.cumsum(-1)
+    total = cumulative[:, -1:]
+    # The first token whose cumulative mass exceeds the coin has mass itself; rounding may point behind the last one.
+    index = torch.searchsorted(cumulative, coins.double()[:, None] * total, right=True)
+    width = weights.shape[-1]
+    last_alive = width - 1 - (weights > 0).flip(-1).int().argmax(-1, keepdim=True)
+    index = torch.minimum(index, last_alive)
+    return torch.where(total > 0, index, fallback.argmax(-1, keepdim=True)).squeeze(1)
