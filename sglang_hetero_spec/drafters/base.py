@@ -1,0 +1,85 @@
+"""What a drafter is: take requests, propose draft trees for them, let them go.
+
+The worker knows drafters only through this interface, and a drafter knows nothing of other drafters, of
+SGLang's batches or of verification. A new kind is one file that subclasses `Drafter` and one line in the registry.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from sglang_hetero_spec.drafters.tree import DraftTree
+from sglang_hetero_spec.pool import DrafterSpec
+
+
+@dataclass(frozen=True)
+class DraftBatch:
+    """The b requests of one verify step that one drafter serves.
+
+    rows: [b] int64 on the device, the request's row in SGLang's req_to_token table.
+    seq_lens: [b] int64 on the device, committed tokens whose target KV exists; the root is token `seq_lens`.
+    root_tokens: [b] int64 on the device, the last committed token (SGLang's bonus token).
+    seq_lens_cpu: the same on the host, where the attention backend plans with it; None otherwise.
+    newcomers: numbers within 0..b-1 of requests whose history this drafter has not read.
+    newcomer_lens: seq_lens of the newcomers, on the host.
+    """
+
+    rows: torch.Tensor
+    seq_lens: torch.Tensor
+    root_tokens: torch.Tensor
+    seq_lens_cpu: torch.Tensor | None = None
+    newcomers: tuple[int, ...] = ()
+    newcomer_lens: tuple[int, ...] = ()
+
+
+class DraftModel(Protocol):
+    """Forwards of a draft language model over the requests' shared KV slots. Slot i holds token i.
+
+    Logits are float or bfloat16, cut to the ids that the target has. Tokens are read from the committed
+    history of each request, so a drafter never passes what is already known.
+    """
+
+    def catch_up(self, batch: DraftBatch, window: int) -> None:
+        """Write the KV of everything that the newcomers lack before their last `window` tokens."""
+
+    def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
+        """Read the last `window` committed tokens, the root being the last; logits after the root, [b, V]."""
+
+    def read_next(self, batch: DraftBatch, tokens: torch.Tensor, offset: int) -> torch.Tensor:
+        """Read one more token, `offset` places behind the root, tokens [b]; logits after it, [b, V]."""
+
+    def read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """Read nodes behind the root, tokens and parents [b, n] without the root (parent -1 is the root);
+        logits after each node, [b, n, V]."""
+
+
+class Drafter(ABC):
+    """One entry of the pool at work."""
+
+    wants_commits = False
+
+    def __init__(self, spec: DrafterSpec) -> None:
+        self.spec = spec
+
+    @property
+    def max_seq_len(self) -> int | None:
+        """Tokens of context that the drafter can read, None for any number."""
+        return None
+
+    def admit(self, rids: list[str]) -> None:
+        """Take requests that this drafter serves from now on."""
+
+    @abstractmethod
+    def propose(self, batch: DraftBatch) -> DraftTree:
+        """Draft trees of exactly `spec.num_draft_tokens` nodes for each request, siblings distinct."""
+
+    def observe(self, batch: DraftBatch, accept_tokens: torch.Tensor, accept_lens: torch.Tensor) -> None:
+        """Take what was committed: accept_tokens [b, D] int64 (the bonus token last, anything behind it),
+        accept_lens [b] (bonus included). Called only where `wants_commits` is True."""
+
+    def release(self, rids: list[str]) -> None:
+        """Let requests go; they may come back through `admit`."""

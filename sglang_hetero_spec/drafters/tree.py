@@ -1,0 +1,121 @@
+"""Draft trees as flat tensors, and the layout that a verify forward needs of them.
+
+A tree has node 0 as its root: the last committed token (SGLang's bonus token). Node i > 0 has
+`parents[i] < i`. A node whose parent is -1 (other than the root) is padding: no path from the root
+reaches it, so verification never looks at it. All tokens are ids of the target's vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+NO_NODE = -1
+
+
+@dataclass(frozen=True)
+class DraftTree:
+    """What one drafter proposes for its requests in one verify step.
+
+    tokens: [b, n] int64; parents: [b, n] int64; depth: longest path below the root, in tokens.
+    num_fed: nodes along any path, the root among them, whose KV the drafter has written at the very slot
+        that the token will keep if it is accepted (a chain writes in place, a branching tree only its root).
+    scores: [b, n] float32, log-probability of the path to each node, or None where nobody asked for it.
+    """
+
+    tokens: torch.Tensor
+    parents: torch.Tensor
+    depth: int
+    num_fed: int
+    scores: torch.Tensor | None = None
+
+    @property
+    def width(self) -> int:
+        return self.tokens.shape[1]
+
+    @property
+    def is_chain(self) -> bool:
+        return self.width == self.depth + 1
+
+
+@dataclass(frozen=True)
+class TreeLayout:
+    """A merged tree as SGLang's verify input wants it. b requests, D nodes each.
+
+    positions: [b, D] int64, offset from the root's position; ancestors: [b, D, D] bool, row i sees column j;
+    next_child, next_sibling: [b, D] int64, node numbers within the row, -1 where there is none.
+    """
+
+    positions: torch.Tensor
+    ancestors: torch.Tensor
+    next_child: torch.Tensor
+    next_sibling: torch.Tensor
+
+
+def chain(tokens: torch.Tensor, num_fed: int) -> DraftTree:
+    """The tree without branches. tokens: [b, n] int64, the root first."""
+    batch_size, width = tokens.shape
+    parents = _chain_parents(width, tokens.device).expand(batch_size, width)
+    return DraftTree(tokens=tokens, parents=parents, depth=width - 1, num_fed=num_fed)
+
+
+@lru_cache(maxsize=256)
+def _chain_parents(width: int, device: torch.device) -> torch.Tensor:
+    return torch.arange(-1, width - 1, device=device)
+
+
+def lay_out(parents: torch.Tensor) -> TreeLayout:
+    """Positions, visibility and the child/sibling links of flat trees.
+
+    parents: [b, D] int64 as above. Siblings are linked in ascending node order, which is the order of
+    verification (SGLang's kernels walk next_child, then next_sibling).
+    """
+    nodes = torch.arange(parents.shape[1], device=parents.device)
+    is_child = _is_child(parents)
+    ancestors, positions = ancestors_of(parents)
+    is_padding = parents == NO_NODE
+    is_padding[:, 0] = False
+    positions = torch.where(is_padding, 1, positions)
+    later_sibling = (
+        (parents.unsqueeze(2) == parents.unsqueeze(1))
+        & (nodes.unsqueeze(1) < nodes)
+        & ~is_padding.unsqueeze(2)
+    )
+    return TreeLayout(
+        positions=positions,
+        ancestors=ancestors,
+        next_child=_first_true(is_child.transpose(1, 2)),
+        next_sibling=_first_true(later_sibling),
+    )
+
+
+@lru_cache(maxsize=256)
+def chain_layout(width: int, device: torch.device) -> TreeLayout:
+    """`lay_out` of one chain, [1, width]; the caller expands it over its batch."""
+    return lay_out(_chain_parents(width, device).unsqueeze(0))
+
+
+def ancestors_of(parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which nodes each node sees, itself among them (bool [b, n, n]), and how many lie above it (int64 [b, n]).
+
+    parents: [b, n] int64, -1 where nothing lies above. Repeated squaring: log2(n) small matrix products.
+    """
+    width = parents.shape[1]
+    reach = _is_child(parents).float() + torch.eye(width, device=parents.device)
+    for _ in range((width - 1).bit_length()):
+        reach = (reach @ reach).clamp_(max=1.0)
+    ancestors = reach > 0
+    return ancestors, ancestors.sum(dim=-1) - 1
+
+
+def _is_child(parents: torch.Tensor) -> torch.Tensor:
+    """bool [b, n, n]: row i is a child of column j."""
+    return parents.unsqueeze(2) == torch.arange(parents.shape[1], device=parents.device)
+
+
+def _first_true(flags: torch.Tensor) -> torch.Tensor:
+    """Index of the first True along the last dimension, -1 where there is none."""
+    any_true, first = flags.max(dim=-1)
+    return torch.where(any_true, first, NO_NODE)

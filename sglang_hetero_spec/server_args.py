@@ -1,0 +1,72 @@
+"""Server arguments that HETERO cannot serve with yet, refused by name before anything loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sglang_hetero_spec.errors import HeteroError
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """flag: as the user typed it. applies: whether the resolved arguments ask for it."""
+
+    flag: str
+    applies: Callable[[Any], bool]
+    instead: str
+
+
+UNSUPPORTED = (
+    Unsupported("--pp-size above 1", lambda cfg: cfg.pp_size > 1, "use --tp-size"),
+    Unsupported("--enable-dp-attention", lambda cfg: bool(cfg.enable_dp_attention), "use --dp-size without it"),
+    Unsupported(
+        "--disaggregation-mode",
+        lambda cfg: cfg.disaggregation_mode not in (None, "null"),
+        "serve prefill and decode in one engine",
+    ),
+    Unsupported(
+        "--tokenizer-worker-num above 1",
+        lambda cfg: cfg.tokenizer_worker_num > 1,
+        "use 1: SGLang does not load plugins in further tokenizer workers (sglang issue 38464)",
+    ),
+    Unsupported(
+        "--enable-lora or --lora-paths",
+        lambda cfg: bool(cfg.enable_lora) or bool(cfg.lora_paths),
+        "merge the adapter into the target's weights",
+    ),
+    Unsupported("--enable-mixed-chunk", lambda cfg: cfg.enable_mixed_chunk, "leave it out"),
+    Unsupported(
+        "--speculative-use-rejection-sampling",
+        lambda cfg: cfg.speculative_use_rejection_sampling,
+        "leave it out: HETERO's trees are verified without the draft distribution, which is exact too",
+    ),
+    Unsupported(
+        "--enable-hierarchical-cache",
+        lambda cfg: cfg.enable_hierarchical_cache,
+        "leave it out: it would restore the KV of one draft model only",
+    ),
+    Unsupported(
+        "--speculative-accept-threshold-single or -acc below 1",
+        lambda cfg: cfg.speculative_accept_threshold_single < 1.0 or cfg.speculative_accept_threshold_acc < 1.0,
+        "leave them at 1: below it the output is no longer the target's",
+    ),
+    Unsupported("--speculative-adaptive", lambda cfg: cfg.speculative_adaptive, "set num_steps in pool.json"),
+    Unsupported("--enable-watermark", lambda cfg: cfg.enable_watermark, "leave it out"),
+    Unsupported(
+        "--speculative-num-steps, --speculative-eagle-topk or --speculative-num-draft-tokens",
+        lambda cfg: any(
+            value is not None
+            for value in (cfg.speculative_num_steps, cfg.speculative_eagle_topk, cfg.speculative_num_draft_tokens)
+        ),
+        "set num_steps, topk and num_draft_tokens of each drafter in pool.json",
+    ),
+)
+
+
+def refuse_unsupported(cfg: Any) -> None:
+    """cfg: SGLang's resolved view of the server arguments. Raises HeteroError for the first that does not go."""
+    for entry in UNSUPPORTED:
+        if entry.applies(cfg):
+            raise HeteroError(f"HETERO does not support {entry.flag} yet; {entry.instead}.")

@@ -1,0 +1,270 @@
+"""One draft model inside SGLang: its weights, its KV pool, and the forwards that drafters ask for.
+
+A draft KV pool is indexed by the target's slots: slot i of a request holds token i, for the target and for every
+drafter (SGLang's STANDALONE holds token i + 1 there: eagle_worker_v2.py, `_draft_extend_for_prefill`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch, ForwardMode
+from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
+from sglang.srt.speculative.eagle_utils import default_tree_mask_mode
+
+from sglang_hetero_spec.drafters.base import DraftBatch
+from sglang_hetero_spec.drafters.tree import ancestors_of
+from sglang_hetero_spec.worker.history import TokenHistory, ragged_places
+from sglang_hetero_spec.worker.verify_input import HeteroVerifyInput, tree_mask
+from sglang_hetero_spec.worker.written_slots import WrittenSlots
+
+if TYPE_CHECKING:
+    from sglang.srt.model_executor.model_runner import ModelRunner
+    from sglang.srt.speculative.spec_info import SpecInput
+
+# Tokens that one catch-up forward reads at most: bounds activation memory when long prompts join at once.
+CATCH_UP_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Sequence lengths of a forward, [b] int64: on the device, and on the host where a backend plans with them."""
+
+    device: torch.Tensor
+    host: torch.Tensor | None
+
+    @classmethod
+    def of(cls, batch: DraftBatch, rule: Callable[[torch.Tensor], torch.Tensor]) -> Lens:
+        host = batch.seq_lens_cpu
+        return cls(device=rule(batch.seq_lens), host=None if host is None else rule(host))
+
+    @property
+    def total(self) -> int | None:
+        return None if self.host is None else int(self.host.sum())
+
+
+@dataclass(frozen=True)
+class SharedState:
+    """What all drafters of a worker share: the target's slot table, and what is known of the requests."""
+
+    req_to_token: torch.Tensor  # [rows, max_len] int32, the slot of each token
+    history: TokenHistory
+    written: WrittenSlots
+
+
+class SGLangDraftModel:
+    """`drafters.base.DraftModel` on an SGLang ModelRunner.
+
+    drafter: this drafter's number in the pool. vocab_size: ids that the target has; logits are cut to them.
+    """
+
+    def __init__(self, drafter: int, runner: ModelRunner, vocab_size: int) -> None:
+        self.drafter = drafter
+        self.runner = runner
+        self.vocab_size = vocab_size
+        self._shared: SharedState | None = None
+
+    def attach(self, shared: SharedState) -> None:
+        """Called once the pools exist."""
+        self._shared = shared
+
+    @property
+    def shared(self) -> SharedState:
+        if self._shared is None:
+            raise RuntimeError("A draft model was used before its KV pool was allocated.")
+        return self._shared
+
+    def catch_up(self, batch: DraftBatch, window: int) -> None:
+        newcomers = torch.tensor(batch.newcomers, device=batch.rows.device)
+        rows = batch.rows[newcomers]
+        ends = [max(length - window + 1, 0) for length in batch.newcomer_lens]
+        slots = self.shared.req_to_token[rows, : max(ends)]
+        starts = self.shared.written.leading_run(self.drafter, slots, ends)
+        for members, lo, hi in _chunks(starts, ends, CATCH_UP_TOKENS):
+            self._read_range(rows[torch.tensor(members, device=rows.device)], lo, hi)
+
+    def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
+        starts = (batch.seq_lens - (window - 1)).clamp(min=0)
+        positions = starts.unsqueeze(1) + torch.arange(window, device=starts.device)
+        rows = batch.rows.unsqueeze(1)
+        slots = self._slots(rows, positions)
+        self.shared.written.mark(self.drafter, slots, positions <= batch.seq_lens.unsqueeze(1))
+        root = batch.seq_lens - starts
+        forward_batch = self._forward_batch(
+            ForwardMode.DRAFT_EXTEND_V2,
+            batch.rows,
+            tokens=self.shared.history.read(rows, positions).flatten(),
+            positions=positions.flatten(),
+            slots=slots.flatten(),
+            seq_lens=Lens.of(batch, lambda lens: (lens - (window - 1)).clamp(min=0) + window),
+            spec_info=_window_input(root, window),
+        )
+        _set_uniform_extend(forward_batch, starts, window)
+        return self._logits(forward_batch)
+
+    def read_next(self, batch: DraftBatch, tokens: torch.Tensor, offset: int) -> torch.Tensor:
+        positions = batch.seq_lens + offset
+        forward_batch = self._forward_batch(
+            ForwardMode.DECODE,
+            batch.rows,
+            tokens=tokens,
+            positions=positions,
+            slots=self._slots(batch.rows, positions),
+            seq_lens=Lens.of(batch, lambda lens: lens + (offset + 1)),
+        )
+        return self._logits(forward_batch)
+
+    def read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        batch_size, width = tokens.shape
+        lens = Lens.of(batch, lambda lens: lens + 1)
+        prefix_lens = lens.device
+        ancestors, depths = ancestors_of(parents)
+        slots = self._slots(
+            batch.rows.unsqueeze(1), prefix_lens.unsqueeze(1) + torch.arange(width, device=tokens.device)
+        )
+        verify_input = HeteroVerifyInput(
+            draft_token=tokens.flatten(),
+            custom_mask=tree_mask(ancestors, prefix_lens, lens.total or 0, default_tree_mask_mode()),
+            positions=None,
+            retrieve_index=None,
+            retrieve_next_token=None,
+            retrieve_next_sibling=None,
+            retrieve_cum_len=None,
+            spec_steps=width,
+            topk=width + 1,
+            draft_token_num=width,
+            capture_hidden_mode=CaptureHiddenMode.NULL,
+            seq_lens_sum=lens.total,
+            seq_lens_cpu=lens.host,
+        )
+        forward_batch = self._forward_batch(
+            ForwardMode.TARGET_VERIFY,
+            batch.rows,
+            tokens=tokens.flatten(),
+            positions=(prefix_lens.unsqueeze(1) + depths).flatten(),
+            slots=slots.flatten(),
+            seq_lens=lens,
+            spec_info=verify_input,
+        )
+        return self._logits(forward_batch).view(batch_size, width, -1)
+
+    def _read_range(self, rows: torch.Tensor, starts: list[int], ends: list[int]) -> None:
+        """Read the committed tokens [start, end) of each row and keep nothing but their KV."""
+        lens = [end - start for start, end in zip(starts, ends, strict=True)]
+        flat_rows, positions = ragged_places(rows, starts, lens, rows.device)
+        slots = self._slots(flat_rows, positions)
+        ends_tensor = torch.tensor(ends, dtype=torch.int64)
+        forward_batch = self._forward_batch(
+            ForwardMode.EXTEND,
+            rows,
+            tokens=self.shared.history.read(flat_rows, positions),
+            positions=positions,
+            slots=slots,
+            seq_lens=Lens(device=ends_tensor.to(rows.device), host=ends_tensor),
+        )
+        forward_batch.extend_num_tokens = sum(lens)
+        forward_batch.extend_seq_lens_cpu = lens
+        forward_batch.extend_prefix_lens_cpu = list(starts)
+        forward_batch.extend_seq_lens = torch.tensor(lens, dtype=torch.int32).to(rows.device)
+        forward_batch.extend_prefix_lens = torch.tensor(starts, dtype=torch.int32).to(rows.device)
+        forward_batch.extend_start_loc = forward_batch.extend_seq_lens.cumsum(0, dtype=torch.int32)
+        forward_batch.extend_start_loc -= forward_batch.extend_seq_lens
+        self.runner.forward(forward_batch)
+        self.shared.written.mark(self.drafter, slots)
+
+    def _slots(self, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        table = self.shared.req_to_token
+        return table[rows, positions.clamp(max=table.shape[1] - 1)].to(torch.int64)
+
+    def _forward_batch(
+        self,
+        mode: ForwardMode,
+        rows: torch.Tensor,
+        *,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        slots: torch.Tensor,
+        seq_lens: Lens,
+        spec_info: SpecInput | None = None,
+    ) -> ForwardBatch:
+        """seq_lens: as attention backends want them in this mode: the prefix alone for TARGET_VERIFY, with the
+        new tokens for every other."""
+        runner = self.runner
+        forward_batch = ForwardBatch(
+            forward_mode=mode,
+            batch_size=rows.shape[0],
+            input_ids=tokens.clamp(max=runner.model_config.vocab_size - 1),
+            req_pool_indices=rows,
+            seq_lens=seq_lens.device,
+            out_cache_loc=slots,
+            seq_lens_sum=seq_lens.total,
+            seq_lens_cpu=seq_lens.host,
+            orig_seq_lens=seq_lens.device,
+            positions=positions,
+            spec_algorithm=runner.spec_algorithm,
+            spec_info=spec_info,
+            capture_hidden_mode=CaptureHiddenMode.NULL,
+        )
+        translator = runner.kv_index_translator
+        translator.own_plan(forward_batch).bind(forward_batch, translator)
+        forward_batch._init_num_token_non_padded(device=runner.device, is_draft_worker=True)
+        return forward_batch
+
+    def _logits(self, forward_batch: ForwardBatch) -> torch.Tensor:
+        logits = self.runner.forward(forward_batch).logits_output.next_token_logits
+        return logits[:, : self.vocab_size]
+
+
+def _window_input(root: torch.Tensor, window: int) -> EagleDraftExtendInput:
+    """root: [b], the root's place within its window: the only row whose logits are wanted."""
+    batch_size = root.shape[0]
+    first_rows = torch.arange(0, batch_size * window, window, device=root.device)
+    return EagleDraftExtendInput(
+        num_correct_drafts=root,
+        num_accept_tokens=root + 1,
+        num_tokens_per_req=window,
+        num_tokens_for_logprob_per_req=window,
+        capture_hidden_mode=CaptureHiddenMode.NULL,
+        select_index=first_rows + root,
+    )
+
+
+def _set_uniform_extend(forward_batch: ForwardBatch, starts: torch.Tensor, width: int) -> None:
+    """Every request extends by `width` tokens from `starts`; no length has to be known on the host."""
+    batch_size = starts.shape[0]
+    forward_batch.extend_num_tokens = batch_size * width
+    forward_batch.extend_seq_lens_cpu = [width] * batch_size
+    forward_batch.extend_seq_lens = torch.full((batch_size,), width, dtype=torch.int32, device=starts.device)
+    forward_batch.extend_prefix_lens = starts.to(torch.int32)
+    forward_batch.extend_start_loc = torch.arange(
+        0, batch_size * width, width, dtype=torch.int32, device=starts.device
+    )
+
+
+def _chunks(
+    starts: list[int], ends: list[int], max_tokens: int
+) -> Iterator[tuple[list[int], list[int], list[int]]]:
+    """Cut the ranges [start, end) into forwards of at most max_tokens: (members, starts, ends), none empty.
+
+    A range is cut where it must be; its parts come in order, in different forwards.
+    """
+    members: list[int] = []
+    los: list[int] = []
+    his: list[int] = []
+    room = max_tokens
+    for member, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        while start < end:
+            stop = min(end, start + room)
+            members.append(member)
+            los.append(start)
+            his.append(stop)
+            room -= stop - start
+            start = stop
+            if room == 0:
+                yield members, los, his
+                members, los, his, room = [], [], [], max_tokens
+    if members:
+        yield members, los, his

@@ -1,0 +1,288 @@
+"""The HETERO worker: split a batch by drafter, let each propose, merge, verify with one target forward, commit."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
+from sglang.srt.runtime_context import get_device, get_spec
+from sglang.srt.speculative.base_spec_worker import BaseSpecWorker
+from sglang.srt.speculative.eagle_worker_common import run_eagle_verify
+from sglang.srt.speculative.spec_utils import draft_tp_context, get_plan_stream, spec_stage_span
+
+from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
+from sglang_hetero_spec.drafters.registry import build_drafter
+from sglang_hetero_spec.pool import DrafterSpec, load_pool
+from sglang_hetero_spec.worker.budget import check_target, draft_cell_bytes, print_budget
+from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
+from sglang_hetero_spec.worker.draft_model import SGLangDraftModel, SharedState
+from sglang_hetero_spec.worker.history import TokenHistory
+from sglang_hetero_spec.worker.loading import DraftWorkers, native_context
+from sglang_hetero_spec.worker.merge import MergedTree, Proposal, merge_trees
+from sglang_hetero_spec.worker.metrics import build_metrics
+from sglang_hetero_spec.worker.request_state import RequestState, state_of
+from sglang_hetero_spec.worker.step_record import StepRecord
+from sglang_hetero_spec.worker.verify_input import build_verify_input
+from sglang_hetero_spec.worker.written_slots import WrittenSlots
+
+if TYPE_CHECKING:
+    from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
+    from sglang.srt.managers.tp_worker import TpModelWorker
+    from sglang.srt.managers.utils import GenerationBatchResult
+    from sglang.srt.model_executor.model_runner import ModelRunner
+    from sglang.srt.server_args import ServerArgs
+
+NOT_DRAFTED = -1
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a batch that one drafter serves in this step. places: its requests' places in the batch."""
+
+    drafter: int
+    places: list[int]
+
+
+class HeteroWorker(BaseSpecWorker):
+    """SGLang's speculative worker interface over a pool of drafters (base_spec_worker.py)."""
+
+    def __init__(
+        self, server_args: ServerArgs, gpu_id: int, nccl_port: int, target_worker: TpModelWorker
+    ) -> None:
+        super().__init__()
+        self.server_args = server_args
+        self._target_worker = target_worker
+        self.device = get_device().device
+        check_target(target_worker.model_runner)
+        self.pool = load_pool(get_spec().speculative_draft_model_path)
+        self._draft_worker = DraftWorkers(server_args, gpu_id, nccl_port, target_worker)
+        self._models: list[SGLangDraftModel] = []
+        self.drafters: list[Drafter] = [build_drafter(spec, self) for spec in self.pool.drafters]
+        self.metrics = build_metrics([spec.name for spec in self.pool.drafters])
+        self.plan_stream, self.plan_stream_ctx = get_plan_stream(self.device)
+        target_worker.model_runner.spec_algorithm.draft_cell_bytes = sum(
+            draft_cell_bytes(model.runner) for model in self._models
+        )
+
+    # What drafters are built from (drafters.registry.DrafterHost).
+
+    def draft_model(self, spec: DrafterSpec) -> SGLangDraftModel:
+        model = SGLangDraftModel(
+            drafter=self.pool.drafter_index(spec.name),
+            runner=self._draft_worker.load(spec),
+            vocab_size=self._target_worker.model_runner.model_config.vocab_size,
+        )
+        self._models.append(model)
+        return model
+
+    def native_context(self, spec: DrafterSpec) -> int | None:
+        return native_context(spec)
+
+    # Start-up, in SGLang's order (scheduler.py, init_model_worker).
+
+    def alloc_memory_pool(
+        self,
+        memory_pool_config: Any = None,
+        req_to_token_pool: Any = None,
+        token_to_kv_pool_allocator: Any = None,
+    ) -> None:
+        super().alloc_memory_pool(memory_pool_config, req_to_token_pool, token_to_kv_pool_allocator)
+        table = req_to_token_pool.req_to_token
+        num_slots = token_to_kv_pool_allocator.size + token_to_kv_pool_allocator.page_size
+        self.history = TokenHistory(table.shape[0], table.shape[1], self.device)
+        self.written = WrittenSlots(len(self.drafters), num_slots, self.device)
+        for model in self._models:
+            model.attach(SharedState(req_to_token=table, history=self.history, written=self.written))
+        print_budget(self.pool, self._target_worker.model_runner, self._models)
+
+    @property
+    def spec_v2_attn_backends(self) -> tuple:
+        return tuple(runner.attn_backend for runner in self._all_runners())
+
+    def _all_runners(self) -> list[ModelRunner]:
+        return [self._target_worker.model_runner, *self._draft_worker.draft_runners]
+
+    def weight_update_runners(self) -> list[tuple[str, ModelRunner]]:
+        """None: an update of weights over SGLang's API is for the target. A drafter that no longer fits it
+        lowers the accept length, never the output's correctness."""
+        return []
+
+    # One forward of the scheduler.
+
+    def forward_batch_generation(
+        self,
+        batch: ScheduleBatch,
+        on_publish: Any = None,
+        grammar_barrier: Any = None,
+        pp_proxy_tensors: Any = None,
+    ) -> GenerationBatchResult:
+        if batch.forward_mode.is_extend() or batch.is_extend_in_batch:
+            return self._prefill(batch, on_publish)
+        return self._decode(batch, on_publish, grammar_barrier)
+
+    def _prefill(self, batch: ScheduleBatch, on_publish: Any) -> GenerationBatchResult:
+        """The target alone. Drafters read the prompt when they first propose for it, and only what they lack."""
+        result = self._target_worker.forward_batch_generation(
+            batch, capture_hidden_mode=CaptureHiddenMode.NULL
+        )
+        result.new_seq_lens = batch.seq_lens
+        if on_publish is not None:
+            on_publish(result.new_seq_lens)
+        states = [state_of(req) for req in batch.reqs]
+        self.history.record_prefill(batch, [state.serial for state in states])
+        self.written.clear(batch.out_cache_loc)
+        for state in states:
+            state.reader = None
+        result.next_draft_input = HeteroDraftInput(bonus_tokens=result.next_token_ids)
+        return result
+
+    def _decode(
+        self, batch: ScheduleBatch, on_publish: Any, grammar_barrier: Any
+    ) -> GenerationBatchResult:
+        rows = batch.req_pool_indices.to(torch.int64)
+        roots = batch.spec_info.bonus_tokens.to(torch.int64)
+        self.history.record_roots(rows, batch.seq_lens, roots)
+        shares = self._split(batch.reqs)
+        proposals, seconds = self._propose(batch, rows, roots, shares)
+        merged = merge_trees(roots, proposals, self._verify_width(proposals))
+        batch.spec_info = build_verify_input(merged, batch, self._target_worker.model_runner)
+        with spec_stage_span("verify"):
+            result = self._verify(batch, merged, grammar_barrier)
+        if on_publish is not None:
+            on_publish(result.new_seq_lens)
+        self._commit(batch, rows, merged, shares, result)
+        result.next_draft_input = HeteroDraftInput(bonus_tokens=result.next_draft_input.bonus_tokens)
+        result.hetero = self._record(batch.reqs, shares, seconds)
+        # SGLang sums these per request and sends them to the tokenizer process (routing_hooks.report_in_meta_info).
+        result.cap_lens = torch.tensor([1 + proposed for proposed in result.hetero.num_proposed_drafts])
+        return result
+
+    def _split(self, reqs: list[Req]) -> list[Share]:
+        """Who is drafted for by whom, from the requests' tags alone: no device is asked."""
+        places: dict[int, list[int]] = {}
+        for place, req in enumerate(reqs):
+            state = state_of(req)
+            if state.may_draft and self._fits(req, self.drafters[state.drafter]):
+                places.setdefault(state.drafter, []).append(place)
+            else:
+                state.reader = None
+        return [Share(drafter, places[drafter]) for drafter in sorted(places)]
+
+    def _fits(self, req: Req, drafter: Drafter) -> bool:
+        """Whether the drafter was made for a context of this length. Two steps of slack: under overlap
+        scheduling the last step's tokens are not in output_ids yet."""
+        if drafter.max_seq_len is None:
+            return True
+        longest = len(req.origin_input_ids) + len(req.output_ids) + 2 * drafter.spec.num_draft_tokens
+        return longest + drafter.spec.num_steps <= drafter.max_seq_len
+
+    def _propose(
+        self, batch: ScheduleBatch, rows: torch.Tensor, roots: torch.Tensor, shares: list[Share]
+    ) -> tuple[list[Proposal], list[float]]:
+        proposals, seconds = [], []
+        with spec_stage_span("draft"), draft_tp_context(self._draft_worker.parallel_layout):
+            for share in shares:
+                start = time.perf_counter()
+                members = torch.tensor(share.places, device=rows.device)
+                part = self._draft_batch(batch, rows, roots, share, members)
+                tree = self.drafters[share.drafter].propose(part)
+                proposals.append(Proposal(share.drafter, members, tree))
+                seconds.append(time.perf_counter() - start)
+        return proposals, seconds
+
+    def _draft_batch(
+        self,
+        batch: ScheduleBatch,
+        rows: torch.Tensor,
+        roots: torch.Tensor,
+        share: Share,
+        members: torch.Tensor,
+    ) -> DraftBatch:
+        states = [state_of(batch.reqs[place]) for place in share.places]
+        newcomers = [number for number, state in enumerate(states) if state.reader != share.drafter]
+        newcomer_lens: list[int] = []
+        if newcomers:
+            self._admit(batch.reqs, share, states, newcomers)
+            lens = batch.seq_lens if batch.seq_lens_cpu is None else batch.seq_lens_cpu
+            newcomer_lens = lens[[share.places[number] for number in newcomers]].tolist()
+        on_cpu = rows.device.type == "cpu"
+        return DraftBatch(
+            rows=rows[members],
+            seq_lens=batch.seq_lens[members],
+            root_tokens=roots[members],
+            seq_lens_cpu=None if on_cpu or batch.seq_lens_cpu is None else batch.seq_lens_cpu[share.places],
+            newcomers=tuple(newcomers),
+            newcomer_lens=tuple(newcomer_lens),
+        )
+
+    def _admit(
+        self, reqs: list[Req], share: Share, states: list[RequestState], newcomers: list[int]
+    ) -> None:
+        self.drafters[share.drafter].admit([reqs[share.places[number]].rid for number in newcomers])
+        for number in newcomers:
+            states[number].reader = share.drafter
+
+    def _verify_width(self, proposals: list[Proposal]) -> int:
+        """Nodes per request in this step: what the proposals need, or the one width that graphs were captured for."""
+        if self._target_worker.model_runner.decode_cuda_graph_runner is not None and self.device != "cpu":
+            return get_spec().speculative_num_draft_tokens
+        return max((proposal.tree.width for proposal in proposals), default=1)
+
+    def _verify(
+        self, batch: ScheduleBatch, merged: MergedTree, grammar_barrier: Any
+    ) -> GenerationBatchResult:
+        return run_eagle_verify(
+            batch,
+            target_worker=self._target_worker,
+            req_to_token_pool=self.req_to_token_pool,
+            token_to_kv_pool_allocator=self.token_to_kv_pool_allocator,
+            plan_stream=self.plan_stream,
+            plan_stream_ctx=self.plan_stream_ctx,
+            topk=batch.spec_info.topk,
+            num_draft_tokens=merged.width,
+            device=self.device,
+            metadata_ready_pre_pad=False,
+            finalize_tree_path=True,
+            grammar_barrier=grammar_barrier,
+        )
+
+    def _commit(
+        self,
+        batch: ScheduleBatch,
+        rows: torch.Tensor,
+        merged: MergedTree,
+        shares: list[Share],
+        result: GenerationBatchResult,
+    ) -> None:
+        accept_tokens = result.next_token_ids.view(merged.tokens.shape).to(torch.int64)
+        self.history.record_commit(rows, batch.seq_lens, accept_tokens)
+        slots = batch.out_cache_loc.view(merged.tokens.shape)
+        self.written.clear(slots)
+        places = torch.arange(merged.width, device=slots.device)
+        kept = places < torch.minimum(result.accept_lens, merged.num_fed).unsqueeze(1)
+        self.written.mark(merged.drafter.unsqueeze(1).expand_as(slots), slots, kept)
+        for share in shares:
+            drafter = self.drafters[share.drafter]
+            if drafter.wants_commits:
+                members = torch.tensor(share.places, device=rows.device)
+                part = self._draft_batch(batch, rows, merged.tokens[:, 0], share, members)
+                drafter.observe(part, accept_tokens[members], result.accept_lens[members])
+
+    def _record(self, reqs: list[Req], shares: list[Share], seconds: list[float]) -> StepRecord:
+        drafters = [NOT_DRAFTED] * len(reqs)
+        proposed = [0] * len(reqs)
+        for share in shares:
+            num_proposed = self.drafters[share.drafter].spec.num_draft_tokens - 1
+            for place in share.places:
+                drafters[place] = share.drafter
+                proposed[place] = num_proposed
+        return StepRecord(
+            drafters=drafters,
+            num_proposed_drafts=proposed,
+            draft_seconds={
+                share.drafter: spent for share, spent in zip(shares, seconds, strict=True)
+            },
+        )

@@ -1,0 +1,95 @@
+"""Draft models loaded by SGLang, one TpModelWorker each, and the container that SGLang's scheduler asks about them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from sglang.srt.configs.draft_parallel import DraftParallelSpec, DraftTPExecution
+from sglang.srt.layers.moe.utils import draft_model_build_scope
+from sglang.srt.managers.tp_worker import TpModelWorker
+from sglang.srt.runtime_context import get_spec
+from sglang.srt.speculative.base_spec_worker import EagleDraftWorkerBase
+from sglang.srt.speculative.draft_parallel import resolve_draft_parallel_layout
+from sglang.srt.speculative.spec_utils import draft_pp_context, draft_tp_context
+
+from sglang_hetero_spec.pool import DrafterSpec
+
+if TYPE_CHECKING:
+    from sglang.srt.model_executor.model_runner import ModelRunner
+    from sglang.srt.server_args import ServerArgs
+
+logger = logging.getLogger(__name__)
+
+
+class DraftWorkers(EagleDraftWorkerBase):
+    """All draft models of a pool, as one SGLang draft worker."""
+
+    def __init__(
+        self, server_args: ServerArgs, gpu_id: int, nccl_port: int, target_worker: TpModelWorker
+    ) -> None:
+        super().__init__()
+        self._worker_args = {"server_args": server_args, "gpu_id": gpu_id, "nccl_port": nccl_port}
+        self._target_worker = target_worker
+        self.parallel_layout = resolve_draft_parallel_layout(
+            DraftParallelSpec(tp_execution=DraftTPExecution.TARGET_LAYOUT)
+        )
+        self.workers: list[TpModelWorker] = []
+
+    def load(self, spec: DrafterSpec) -> ModelRunner:
+        """Load the weights under spec.path; KV pool and attention come later, when SGLang says so."""
+        logger.info("HETERO: loading drafter %s from %s", spec.name, spec.path)
+        with (
+            get_spec().override(
+                speculative_draft_model_path=str(spec.path),
+                speculative_num_steps=spec.num_steps,
+                speculative_eagle_topk=spec.topk,
+            ),
+            draft_tp_context(self.parallel_layout),
+            draft_pp_context(),
+            draft_model_build_scope(),
+        ):
+            worker = TpModelWorker(
+                **self._worker_args,
+                is_draft_worker=True,
+                context_length=self._target_worker.model_runner.model_config.context_len,
+                random_seed=self._target_worker.random_seed,
+            )
+        self.workers.append(worker)
+        return worker.model_runner
+
+    @property
+    def draft_runners(self) -> list[ModelRunner]:
+        return [worker.model_runner for worker in self.workers]
+
+    def alloc_memory_pool(self, **pools: object) -> None:
+        for worker in self.workers:
+            worker.alloc_memory_pool(**pools)
+
+    def init_attention_backends(self) -> None:
+        with draft_pp_context(), draft_tp_context(self.parallel_layout):
+            for worker in self.workers:
+                worker.init_attention_backends()
+
+    def init_cuda_graphs(self) -> None:
+        with draft_pp_context(), draft_tp_context(self.parallel_layout):
+            for worker in self.workers:
+                worker.init_cuda_graphs(capture_decode_cuda_graph=False)
+
+    def draft(self) -> None:
+        raise NotImplementedError("HETERO drafts through its drafters, not through this container.")
+
+    def draft_extend(self) -> None:
+        raise NotImplementedError("HETERO's drafters read committed tokens when they propose.")
+
+
+def native_context(spec: DrafterSpec) -> int | None:
+    """Tokens of context that the checkpoint was made for, from its config.json.
+
+    SGLang raises a draft model's own number to the target's (model_config.py, _derive_context_length).
+    """
+    if spec.path is None:
+        return None
+    config = json.loads((spec.path / "config.json").read_text())
+    return config.get("max_position_embeddings")

@@ -1,0 +1,81 @@
+"""Counters per drafter, on SGLang's own /metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sglang.srt.runtime_context import get_observability, get_parallel
+
+from sglang_hetero_spec.router.route import Route
+
+if TYPE_CHECKING:
+    from sglang.srt.managers.schedule_batch import ScheduleBatch
+    from sglang.srt.managers.utils import GenerationBatchResult
+
+NOBODY = "(none drafted)"
+
+
+class DrafterMetrics:
+    """Prometheus counters with the labels drafter (and source, for routed requests).
+
+    accept counts include the bonus token, correct counts do not (SGLang's speculative naming). A step in which a
+    request was not drafted for is counted under its own label, so that sums over drafters are sums over all.
+    """
+
+    def __init__(self, drafter_names: list[str]) -> None:
+        from prometheus_client import Counter
+
+        self._names = drafter_names
+        self._routed = Counter(
+            "sglang:hetero_routed_requests", "Requests by drafter and by who chose it.", ["drafter", "source"]
+        )
+        self._verify = Counter("sglang:hetero_verify", "Verify steps of requests.", ["drafter"])
+        self._proposed = Counter("sglang:hetero_proposed_drafts", "Draft tokens verified.", ["drafter"])
+        self._correct = Counter("sglang:hetero_correct_drafts", "Draft tokens found right.", ["drafter"])
+        self._accept = Counter("sglang:hetero_accept_tokens", "Tokens committed, bonus included.", ["drafter"])
+        self._seconds = Counter("sglang:hetero_draft_seconds", "Host seconds spent proposing.", ["drafter"])
+
+    def count_request(self, route: Route) -> None:
+        self._routed.labels(drafter=route.drafter, source=route.source).inc()
+
+    def count_step(self, result: GenerationBatchResult) -> None:
+        """result.hetero: StepRecord; result.num_correct_drafts_per_req_cpu: one number per request."""
+        sums: dict[int, list[int]] = {}
+        record = result.hetero
+        for drafter, proposed, correct in zip(
+            record.drafters, record.num_proposed_drafts, result.num_correct_drafts_per_req_cpu, strict=True
+        ):
+            row = sums.setdefault(drafter, [0, 0, 0])
+            row[0] += 1
+            row[1] += proposed
+            row[2] += correct
+        for drafter, (steps, proposed, correct) in sums.items():
+            name = self._names[drafter] if drafter >= 0 else NOBODY
+            self._verify.labels(drafter=name).inc(steps)
+            self._proposed.labels(drafter=name).inc(proposed)
+            self._correct.labels(drafter=name).inc(correct)
+            self._accept.labels(drafter=name).inc(correct + steps)
+        for drafter, seconds in record.draft_seconds.items():
+            self._seconds.labels(drafter=self._names[drafter]).inc(seconds)
+
+
+class NoMetrics:
+    """Where metrics are off, or on ranks whose counts would double those of rank 0."""
+
+    def count_request(self, route: Route) -> None:
+        pass
+
+    def count_step(self, result: GenerationBatchResult) -> None:
+        pass
+
+
+def build_metrics(drafter_names: list[str]) -> DrafterMetrics | NoMetrics:
+    if get_observability().enable_metrics and get_parallel().attn_tp_rank == 0:
+        return DrafterMetrics(drafter_names)
+    return NoMetrics()
+
+
+def count_step(_tokens: Any, processor: Any, result: GenerationBatchResult, batch: ScheduleBatch) -> None:
+    """After SchedulerBatchResultProcessor._resolve_spec_v2_tokens."""
+    if "hetero" in vars(result):
+        processor.model_worker.metrics.count_step(result)

@@ -1,0 +1,108 @@
+"""From a request's text to its drafter, and back into its response."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from sglang.srt.runtime_context import get_spec
+
+from sglang_hetero_spec.algorithm import NAME
+from sglang_hetero_spec.pool import Pool, load_pool
+from sglang_hetero_spec.router.route import OverrideError, RequestRouter, Route
+from sglang_hetero_spec.worker.request_state import RequestState, attach_state, drafting_is_exact
+
+if TYPE_CHECKING:
+    from sglang.srt.managers.io_struct import TokenizedGenerateReqInput
+    from sglang.srt.managers.schedule_batch import Req
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.managers.tokenizer_manager import TokenizerManager
+
+TAG = "hetero"  # the key in custom_params and in meta_info
+
+
+def _is_on() -> bool:
+    return get_spec().speculative_algorithm == NAME
+
+
+@lru_cache(maxsize=1)
+def _pool(path: str) -> Pool:
+    return load_pool(path)
+
+
+def _request_router(manager: TokenizerManager) -> RequestRouter:
+    router = vars(manager).get("hetero_router")
+    if router is None:
+        tokenizer = manager.tokenizer
+        pool = _pool(get_spec().speculative_draft_model_path)
+        router = RequestRouter(pool, decode=None if tokenizer is None else tokenizer.decode)
+        manager.hetero_router = router
+    return router
+
+
+def route_request(
+    original: Callable[..., Any], manager: TokenizerManager, obj: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Around TokenizerManager._create_tokenized_object. A wrong override is a ValueError, which SGLang answers
+    with HTTP 400."""
+    from sglang.srt.managers.io_struct import GenerateReqInput
+
+    if not _is_on() or not isinstance(obj, GenerateReqInput):
+        return original(manager, obj, *args, **kwargs)
+    custom_params = obj.sampling_params.get("custom_params")
+    if custom_params is not None and not isinstance(custom_params, dict):
+        raise OverrideError("custom_params must be an object, for instance {\"hetero\": {\"drafter\": \"NAME\"}}.")
+    tokenized = original(manager, obj, *args, **kwargs)
+    params = tokenized.sampling_params
+    route = _request_router(manager).route(
+        tokenized.input_text, tokenized.input_ids, (params.custom_params or {}).get(TAG)
+    )
+    params.custom_params = {**(params.custom_params or {}), TAG: route.to_tag()}
+    manager.rid_to_state[obj.rid].hetero_route = route
+    return tokenized
+
+
+def attach_request_state(
+    req: Req, scheduler: Scheduler, recv_req: TokenizedGenerateReqInput, *_args: Any, **_kwargs: Any
+) -> None:
+    """After Scheduler._create_generation_req. Requests without a tag (warm-up, health) get the fallback."""
+    if not _is_on():
+        return
+    pool = _pool(get_spec().speculative_draft_model_path)
+    tag = (req.sampling_params.custom_params or {}).get(TAG)
+    route = Route.from_tag(tag) if tag is not None else _fallback_route(pool)
+    state = RequestState(
+        route=route,
+        drafter=pool.drafter_index(route.drafter),
+        may_draft=drafting_is_exact(req.sampling_params, req.custom_logit_processor),
+    )
+    attach_state(req, state)
+    scheduler.draft_worker.metrics.count_request(route)
+
+
+def _fallback_route(pool: Pool) -> Route:
+    return Route(task=None, drafter=pool.fallback_drafter, confidence=None, source="fallback")
+
+
+def report_in_meta_info(
+    _result: None, manager: TokenizerManager, meta_info: dict[str, Any], recv_obj: Any, i: int
+) -> None:
+    """After TokenizerManager._calculate_spec_decoding_metrics: the route, and rates by what was really proposed.
+
+    The scheduler counts each step's verified nodes as SGLang's `cap_lens`, so proposed = capped - verify steps.
+    """
+    if not _is_on():
+        return
+    route = vars(manager.rid_to_state[recv_obj.rids[i]]).get("hetero_route")
+    if route is not None:
+        meta_info[TAG] = route.to_tag()
+    verify_ct = recv_obj.spec_verify_ct[i] if recv_obj.spec_verify_ct else 0
+    meta_info.pop("spec_cap_length", None)
+    meta_info.pop("spec_cap_lens_histogram", None)
+    if verify_ct == 0:
+        return
+    num_proposed = recv_obj.spec_num_cap_tokens[i] - verify_ct
+    num_correct = recv_obj.spec_num_correct_drafts[i]
+    meta_info["spec_num_proposed_drafts"] = num_proposed
+    meta_info["spec_accept_rate"] = num_correct / num_proposed if num_proposed else None

@@ -1,0 +1,180 @@
+"""Verification that samples what the target would have sampled, on every device and for every parameter.
+
+SGLang's own function is used wherever it is exact: greedy batches, and sampled ones on CUDA without min-p and
+custom logit processors. The rest goes through the same steps here: logits as the target's sampler would see them,
+temperature, top-k, top-p, min-p in that order (layers/sampler.py), and a walk down the tree that accepts a child
+with the target's probability for it and otherwise samples from what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sglang.kernels.ops.speculative.spec_tree import verify_tree_greedy_func
+from sglang.srt.layers.sampler import apply_custom_logit_processor
+from sglang.srt.runtime_context import get_parallel
+from sglang.srt.sampling.penaltylib.repetition_penalty import apply_scaling_penalties
+from sglang.srt.utils.async_probe import sanitize_nan_logits
+
+from sglang_hetero_spec.worker.verify_input import HeteroVerifyInput
+
+if TYPE_CHECKING:
+    from sglang.srt.layers.logits_processor import LogitsProcessorOutput
+    from sglang.srt.managers.schedule_batch import ScheduleBatch
+    from sglang.srt.sampling.sampling_batch_info import SamplingBatchInfo
+
+Verdict = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def sample_exactly(
+    original: Callable[..., Verdict],
+    verify_input: Any,
+    batch: ScheduleBatch,
+    logits_output: LogitsProcessorOutput,
+    grammar_mask: Any = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Verdict:
+    """Around eagle_utils.eagle_sample. Returns predict [b*D] int32 (the token after each accepted node),
+    accept_lens [b] int32 (bonus included), accept_index [b, depth+1] int32 (global node numbers, -1 padded)."""
+    info = batch.sampling_info
+    is_ours = isinstance(verify_input, HeteroVerifyInput) and not batch.forward_mode.is_idle()
+    if not is_ours or _upstream_is_exact(info, batch.device):
+        return original(verify_input, batch, logits_output, grammar_mask, *args, **kwargs)
+    logits = logits_output.next_token_logits
+    _adjust(logits, info, verify_input.draft_token_num, grammar_mask)
+    predict, accept_index, num_correct = _outputs(verify_input, logits)
+    if info.is_all_greedy:
+        _accept_greedily(verify_input, logits, predict, accept_index, num_correct)
+    else:
+        _accept_by_sampling(verify_input, batch, logits, predict, accept_index, num_correct)
+    _agree_across_ranks(predict, accept_index, num_correct)
+    return predict, num_correct + 1, accept_index
+
+
+def _upstream_is_exact(info: SamplingBatchInfo, device: str | torch.device) -> bool:
+    if info.has_custom_logit_processor:
+        return False
+    return info.is_all_greedy or (torch.device(device).type == "cuda" and not info.need_min_p_sampling)
+
+
+def _adjust(logits: torch.Tensor, info: SamplingBatchInfo, width: int, grammar_mask: Any) -> None:
+    """Penalties, bias, grammar and custom processors, in place. logits: [b*width, V], node by node.
+
+    Penalties are those of the root for every node; requests that have any are not drafted for
+    (request_state.drafting_is_exact), so no other node counts.
+    """
+    sanitize_nan_logits(logits, "hetero verify: target model logits")
+    if info.acc_additive_penalties is not None:
+        logits.add_(info.acc_additive_penalties.repeat_interleave(width, dim=0))
+    if info.acc_scaling_penalties is not None:
+        apply_scaling_penalties(logits, info.acc_scaling_penalties.repeat_interleave(width, dim=0))
+    if info.logit_bias is not None:
+        logits.add_(info.logit_bias.repeat_interleave(width, dim=0))
+    if grammar_mask is not None:
+        grammar_mask.apply(logits)
+    if info.has_custom_logit_processor:
+        apply_custom_logit_processor(logits, info, width)
+
+
+def _outputs(verify_input: HeteroVerifyInput, logits: torch.Tensor) -> Verdict:
+    batch_size = verify_input.retrieve_index.shape[0]
+    device = logits.device
+    predict = torch.zeros(logits.shape[0], dtype=torch.int32, device=device)
+    accept_index = torch.full(
+        (batch_size, verify_input.max_tree_depth), -1, dtype=torch.int32, device=device
+    )
+    return predict, accept_index, torch.zeros(batch_size, dtype=torch.int32, device=device)
+
+
+def _accept_greedily(
+    verify_input: HeteroVerifyInput,
+    logits: torch.Tensor,
+    predict: torch.Tensor,
+    accept_index: torch.Tensor,
+    num_correct: torch.Tensor,
+) -> None:
+    shape = verify_input.retrieve_index.shape
+    verify_tree_greedy_func(
+        predicts=predict,
+        accept_index=accept_index,
+        accept_token_num=num_correct,
+        candidates=verify_input.draft_token.view(shape),
+        retrieve_index=verify_input.retrieve_index,
+        retrieve_next_token=verify_input.retrieve_next_token,
+        retrieve_next_sibling=verify_input.retrieve_next_sibling,
+        target_predict=logits.argmax(dim=-1).view(shape),
+        topk=verify_input.tree_topk,
+    )
+
+
+def _accept_by_sampling(
+    verify_input: HeteroVerifyInput,
+    batch: ScheduleBatch,
+    logits: torch.Tensor,
+    predict: torch.Tensor,
+    accept_index: torch.Tensor,
+    num_correct: torch.Tensor,
+) -> None:
+    from sglang.srt.speculative.eagle_utils import _verify_coins
+
+    from sglang_hetero_spec.cpu.sampling import tree_speculative_sampling_target_only as sample_on_cpu
+
+    shape = verify_input.retrieve_index.shape
+    candidates = verify_input.draft_token.view(shape)
+    probs = target_probs(logits, batch.sampling_info, shape[1]).view(*shape, -1)
+    coins, final_coins = _verify_coins(
+        sampling_info=batch.sampling_info,
+        seq_lens=batch.seq_lens,
+        draft_token_num=shape[1],
+        candidates=candidates,
+        device=logits.device,
+    )
+    sample = _cuda_sampler() if logits.is_cuda else sample_on_cpu
+    sample(
+        predicts=predict,
+        accept_index=accept_index,
+        accept_token_num=num_correct,
+        candidates=candidates,
+        # `retrive` as SGLang's compiled op spells it
+        retrive_index=verify_input.retrieve_index,
+        retrive_next_token=verify_input.retrieve_next_token,
+        retrive_next_sibling=verify_input.retrieve_next_sibling,
+        uniform_samples=coins,
+        uniform_samples_for_final_sampling=final_coins,
+        target_probs=probs,
+        draft_probs=torch.zeros_like(probs),
+        threshold_single=1.0,
+        threshold_acc=1.0,
+        deterministic=True,
+    )
+
+
+def _cuda_sampler() -> Callable[..., None]:
+    from sglang.kernels.ops.speculative.verify_sampling import tree_speculative_sampling_target_only
+
+    return tree_speculative_sampling_target_only
+
+
+def target_probs(logits: torch.Tensor, info: SamplingBatchInfo, width: int) -> torch.Tensor:
+    """The distribution that the target samples from at each node. logits: [b*width, V]; returns float32."""
+    from sglang_hetero_spec.cpu.sampling import min_p_renorm_probs, top_k_renorm_probs, top_p_renorm_probs
+
+    probs = (logits.float() / info.temperatures.repeat_interleave(width, dim=0)).softmax(dim=-1)
+    if info.need_top_k_sampling:
+        probs = top_k_renorm_probs(probs, info.top_ks.repeat_interleave(width, dim=0))
+    if info.need_top_p_sampling:
+        probs = top_p_renorm_probs(probs, info.top_ps.repeat_interleave(width, dim=0))
+    if info.need_min_p_sampling:
+        probs = min_p_renorm_probs(probs, info.min_ps.repeat_interleave(width, dim=0))
+    return probs
+
+
+def _agree_across_ranks(*tensors: torch.Tensor) -> None:
+    """All ranks commit what rank 0 sampled: their softmax may differ in the last bit."""
+    group = get_parallel().tp_group
+    if group.world_size > 1:
+        for tensor in tensors:
+            group.broadcast(tensor, src=0)

@@ -1,0 +1,18 @@
+"""What one verify step was, for the counters: made by the worker, read when SGLang has the result on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One entry per request of the batch. drafters: number in the pool, -1 where nobody drafted.
+
+    num_proposed_drafts: draft tokens verified, without the root. draft_seconds: host time of each drafter's
+    proposal; on a GPU that is the time to launch it.
+    """
+
+    drafters: list[int]
+    num_proposed_drafts: list[int]
+    draft_seconds: dict[int, float]
