@@ -81,9 +81,10 @@ def build_parser() -> argparse.ArgumentParser:
 def _report(error: Exception) -> int:
     """One line on stderr, and the exit code: 2 for bad input, 1 for everything else."""
     from sglang_hetero_spec.cpu import CpuEngineError
+    from sglang_hetero_spec.errors import HeteroError
     from sglang_hetero_spec.pool import PoolError
 
-    if isinstance(error, (PoolError, UsageError)):
+    if isinstance(error, (PoolError, HeteroError, UsageError)):
         say(f"hetero-spec: {error}")
         return BAD_INPUT
     first_line = (str(error).strip().splitlines() or ["no message"])[0]
