@@ -110,9 +110,7 @@ def test_missing_shard(pool: FakePool) -> None:
 def test_truncated_weights(pool: FakePool, keep: int) -> None:
     path = pool.code / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    assert pool.refusal() == (
-        f"{path} is truncated or not a safetensors file; copy or save the weights again."
-    )
+    assert pool.refusal() == (f"{path} is truncated or not a safetensors file; copy or save the weights again.")
 
 
 def test_wrong_weights_hash(pool: FakePool) -> None:
@@ -197,9 +195,7 @@ def test_missing_tokenizer(pool: FakePool) -> None:
     assert f"{pool.code}/tokenizer.json is missing; put the tokenizer" in pool.refusal(target=pool.target)
 
 
-@pytest.mark.parametrize(
-    "text", ["{}", "[]", '{"model": {"vocab": 3}}', '{"model": {"vocab": {"a": "b"}}}', "{"]
-)
+@pytest.mark.parametrize("text", ["{}", "[]", '{"model": {"vocab": 3}}', '{"model": {"vocab": {"a": "b"}}}', "{"])
 def test_broken_tokenizer(pool: FakePool, text: str) -> None:
     (pool.code / "tokenizer.json").write_text(text)
     message = pool.refusal(target=pool.target)
@@ -324,9 +320,7 @@ def test_architecture_that_cannot_draft(pool: FakePool, architecture: str, why: 
 @pytest.mark.parametrize("value", [None, [], "LlamaForCausalLM", [1]])
 def test_no_architecture(pool: FakePool, value: object) -> None:
     write_json(pool.code / "config.json", {"architectures": value})
-    assert (
-        f"{pool.code}/config.json: `architectures` is {json.dumps(value)}; name the model's" in pool.refusal()
-    )
+    assert f"{pool.code}/config.json: `architectures` is {json.dumps(value)}; name the model's" in pool.refusal()
 
 
 def test_checkpoint_with_code_of_its_own(pool: FakePool) -> None:

@@ -61,9 +61,7 @@ def test_manifest_too_large(pool: FakePool) -> None:
 def test_key_twice(pool: FakePool) -> None:
     text = json.dumps(pool.manifest).replace('"kind": "none"', '"kind": "none", "kind": "none"')
     pool.manifest_path.write_text(text)
-    assert refusal(pool.root) == (
-        f"{pool.manifest_path} has the key `kind` twice in one object; remove one of them."
-    )
+    assert refusal(pool.root) == (f"{pool.manifest_path} has the key `kind` twice in one object; remove one of them.")
 
 
 def test_not_utf8(pool: FakePool) -> None:
@@ -74,9 +72,7 @@ def test_not_utf8(pool: FakePool) -> None:
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
 def test_numbers_that_are_not_json(pool: FakePool, word: str) -> None:
     pool.manifest_path.write_text(json.dumps(pool.manifest).replace("0.5", word))
-    assert (
-        refusal(pool.root) == f"{pool.manifest_path} has the value {word}, which is not JSON; write a number."
-    )
+    assert refusal(pool.root) == f"{pool.manifest_path} has the value {word}, which is not JSON; write a number."
 
 
 @pytest.mark.parametrize("value", ["sglang_hetero_spec.router", "", 1, None])
@@ -125,17 +121,14 @@ def test_unknown_key(pool: FakePool, where: tuple[Any, ...], key: str, field: st
         place = place[part]
     place[key] = 1
     message = pool.refusal()
-    assert message.startswith(
-        f"{pool.manifest_path}: `{field}` is not a key that this version knows; {remedy}"
-    )
+    assert message.startswith(f"{pool.manifest_path}: `{field}` is not a key that this version knows; {remedy}")
 
 
 @pytest.mark.parametrize("kind", ["oracle", "", "Standalone", "eagle"])
 def test_unknown_kind(pool: FakePool, kind: str) -> None:
     pool.drafters[1]["kind"] = kind
     assert pool.refusal() == (
-        f'{pool.manifest_path}: `drafters[1].kind` is "{kind}", which is unknown;'
-        " use one of `standalone`, `none`."
+        f'{pool.manifest_path}: `drafters[1].kind` is "{kind}", which is unknown; use one of `standalone`, `none`.'
     )
 
 
@@ -179,16 +172,14 @@ def test_two_tasks_of_one_name(pool: FakePool, key: str) -> None:
 def test_task_with_an_unknown_drafter(pool: FakePool) -> None:
     pool.manifest["tasks"][1]["drafter"] = "sql"
     assert pool.refusal() == (
-        f'{pool.manifest_path}: `tasks[1].drafter` is "sql", which is no drafter;'
-        " use one of `code`, `general`, `off`."
+        f'{pool.manifest_path}: `tasks[1].drafter` is "sql", which is no drafter; use one of `code`, `general`, `off`.'
     )
 
 
 def test_unknown_fallback(pool: FakePool) -> None:
     pool.manifest["fallback_drafter"] = "best"
     assert pool.refusal() == (
-        f'{pool.manifest_path}: `fallback_drafter` is "best", which is no drafter;'
-        " use one of `code`, `general`, `off`."
+        f'{pool.manifest_path}: `fallback_drafter` is "best", which is no drafter; use one of `code`, `general`, `off`.'
     )
 
 
@@ -279,17 +270,13 @@ def test_chain_with_another_number_of_draft_tokens(pool: FakePool, value: int) -
 def test_kind_none_has_no_settings(pool: FakePool, field: str, value: object) -> None:
     pool.drafters[2][field] = value
     message = pool.refusal()
-    assert (
-        f"`drafters[2].{field}` is {json.dumps(value)}, but kind `none`" in message and "remove it" in message
-    )
+    assert f"`drafters[2].{field}` is {json.dumps(value)}, but kind `none`" in message and "remove it" in message
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, 1e9])
 def test_confidence_out_of_range(pool: FakePool, value: float) -> None:
     pool.manifest["router"]["min_confidence"] = value
-    assert "`router.min_confidence` is" in pool.refusal() and pool.refusal().endswith(
-        "give a number from 0 to 1."
-    )
+    assert "`router.min_confidence` is" in pool.refusal() and pool.refusal().endswith("give a number from 0 to 1.")
 
 
 @pytest.mark.parametrize("value", [True, "0.5", None])
