@@ -78,6 +78,8 @@ def verify_hooks() -> list[str]:
         from sglang.srt.plugins.hook_registry import HookRegistry
 
         problems += [
-            f"the hook on {hook.target} did not take hold" for hook in _hooks if hook.target not in HookRegistry._patched
+            f"the hook on {hook.target} did not take hold"
+            for hook in _hooks
+            if hook.target not in HookRegistry._patched
         ]
     return problems

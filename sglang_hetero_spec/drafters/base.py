@@ -70,8 +70,8 @@ class Drafter(ABC):
         """Tokens of context that the drafter can read, None for any number."""
         return None
 
-    def admit(self, rids: list[str]) -> None:
-        """Take requests that this drafter serves from now on."""
+    def admit(self, rid: str) -> None:
+        """Take a request that this drafter serves from now on. Called once for a request, before its first proposal."""
 
     @abstractmethod
     def propose(self, batch: DraftBatch) -> DraftTree:
@@ -81,5 +81,5 @@ class Drafter(ABC):
         """Take what was committed: accept_tokens [b, D] int64 (the bonus token last, anything behind it),
         accept_lens [b] (bonus included). Called only where `wants_commits` is True."""
 
-    def release(self, rids: list[str]) -> None:
-        """Let requests go; they may come back through `admit`."""
+    def release(self, rid: str) -> None:
+        """Let a request go. Called once for each that was admitted."""

@@ -121,7 +121,5 @@ class _Beam:
             parents=torch.cat((torch.full_like(root, NO_NODE), numbers), dim=1),
             depth=depth,
             num_fed=1,
-            scores=torch.cat(
-                (torch.zeros_like(root, dtype=torch.float32), self.scores.gather(1, chosen)), dim=1
-            ),
+            scores=torch.cat((torch.zeros_like(root, dtype=torch.float32), self.scores.gather(1, chosen)), dim=1),
         )

@@ -79,9 +79,7 @@ def lay_out(parents: torch.Tensor) -> TreeLayout:
     is_padding[:, 0] = False
     positions = torch.where(is_padding, 1, positions)
     later_sibling = (
-        (parents.unsqueeze(2) == parents.unsqueeze(1))
-        & (nodes.unsqueeze(1) < nodes)
-        & ~is_padding.unsqueeze(2)
+        (parents.unsqueeze(2) == parents.unsqueeze(1)) & (nodes.unsqueeze(1) < nodes) & ~is_padding.unsqueeze(2)
     )
     return TreeLayout(
         positions=positions,

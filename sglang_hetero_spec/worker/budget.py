@@ -55,9 +55,7 @@ def check_target(runner: ModelRunner) -> None:
         )
 
 
-def memory_rows(
-    pool: Pool, target: ModelRunner, models: Sequence[SGLangDraftModel]
-) -> list[MemoryRow]:
+def memory_rows(pool: Pool, target: ModelRunner, models: Sequence[SGLangDraftModel]) -> list[MemoryRow]:
     rows = [_row("(target)", target)]
     rows += [_row(pool.drafters[model.drafter].name, model.runner) for model in models]
     return rows

@@ -239,14 +239,10 @@ def _set_uniform_extend(forward_batch: ForwardBatch, starts: torch.Tensor, width
     forward_batch.extend_seq_lens_cpu = [width] * batch_size
     forward_batch.extend_seq_lens = torch.full((batch_size,), width, dtype=torch.int32, device=starts.device)
     forward_batch.extend_prefix_lens = starts.to(torch.int32)
-    forward_batch.extend_start_loc = torch.arange(
-        0, batch_size * width, width, dtype=torch.int32, device=starts.device
-    )
+    forward_batch.extend_start_loc = torch.arange(0, batch_size * width, width, dtype=torch.int32, device=starts.device)
 
 
-def _chunks(
-    starts: list[int], ends: list[int], max_tokens: int
-) -> Iterator[tuple[list[int], list[int], list[int]]]:
+def _chunks(starts: list[int], ends: list[int], max_tokens: int) -> Iterator[tuple[list[int], list[int], list[int]]]:
     """Cut the ranges [start, end) into forwards of at most max_tokens: (members, starts, ends), none empty.
 
     A range is cut where it must be; its parts come in order, in different forwards.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +50,7 @@ class Share:
 class HeteroWorker(BaseSpecWorker):
     """SGLang's speculative worker interface over a pool of drafters (base_spec_worker.py)."""
 
-    def __init__(
-        self, server_args: ServerArgs, gpu_id: int, nccl_port: int, target_worker: TpModelWorker
-    ) -> None:
+    def __init__(self, server_args: ServerArgs, gpu_id: int, nccl_port: int, target_worker: TpModelWorker) -> None:
         super().__init__()
         self.server_args = server_args
         self._target_worker = target_worker
@@ -125,9 +124,7 @@ class HeteroWorker(BaseSpecWorker):
 
     def _prefill(self, batch: ScheduleBatch, on_publish: Any) -> GenerationBatchResult:
         """The target alone. Drafters read the prompt when they first propose for it, and only what they lack."""
-        result = self._target_worker.forward_batch_generation(
-            batch, capture_hidden_mode=CaptureHiddenMode.NULL
-        )
+        result = self._target_worker.forward_batch_generation(batch, capture_hidden_mode=CaptureHiddenMode.NULL)
         result.new_seq_lens = batch.seq_lens
         if on_publish is not None:
             on_publish(result.new_seq_lens)
@@ -139,9 +136,7 @@ class HeteroWorker(BaseSpecWorker):
         result.next_draft_input = HeteroDraftInput(bonus_tokens=result.next_token_ids)
         return result
 
-    def _decode(
-        self, batch: ScheduleBatch, on_publish: Any, grammar_barrier: Any
-    ) -> GenerationBatchResult:
+    def _decode(self, batch: ScheduleBatch, on_publish: Any, grammar_barrier: Any) -> GenerationBatchResult:
         rows = batch.req_pool_indices.to(torch.int64)
         roots = batch.spec_info.bonus_tokens.to(torch.int64)
         self.history.record_roots(rows, batch.seq_lens, roots)
@@ -218,12 +213,16 @@ class HeteroWorker(BaseSpecWorker):
             newcomer_lens=tuple(newcomer_lens),
         )
 
-    def _admit(
-        self, reqs: list[Req], share: Share, states: list[RequestState], newcomers: list[int]
-    ) -> None:
-        self.drafters[share.drafter].admit([reqs[share.places[number]].rid for number in newcomers])
+    def _admit(self, reqs: list[Req], share: Share, states: list[RequestState], newcomers: list[int]) -> None:
+        """Give requests to their drafter; it lets them go when SGLang has dropped them, however they ended."""
+        drafter = self.drafters[share.drafter]
         for number in newcomers:
-            states[number].reader = share.drafter
+            state, rid = states[number], reqs[share.places[number]].rid
+            state.reader = share.drafter
+            if share.drafter not in state.admitted:
+                state.admitted.add(share.drafter)
+                drafter.admit(rid)
+                weakref.finalize(state, drafter.release, rid).atexit = False
 
     def _verify_width(self, proposals: list[Proposal]) -> int:
         """Nodes per request in this step: what the proposals need, or the one width that graphs were captured for."""
@@ -231,9 +230,7 @@ class HeteroWorker(BaseSpecWorker):
             return get_spec().speculative_num_draft_tokens
         return max((proposal.tree.width for proposal in proposals), default=1)
 
-    def _verify(
-        self, batch: ScheduleBatch, merged: MergedTree, grammar_barrier: Any
-    ) -> GenerationBatchResult:
+    def _verify(self, batch: ScheduleBatch, merged: MergedTree, grammar_barrier: Any) -> GenerationBatchResult:
         return run_eagle_verify(
             batch,
             target_worker=self._target_worker,
@@ -282,7 +279,5 @@ class HeteroWorker(BaseSpecWorker):
         return StepRecord(
             drafters=drafters,
             num_proposed_drafts=proposed,
-            draft_seconds={
-                share.drafter: spent for share, spent in zip(shares, seconds, strict=True)
-            },
+            draft_seconds={share.drafter: spent for share, spent in zip(shares, seconds, strict=True)},
         )

@@ -26,9 +26,7 @@ logger = logging.getLogger(__name__)
 class DraftWorkers(EagleDraftWorkerBase):
     """All draft models of a pool, as one SGLang draft worker."""
 
-    def __init__(
-        self, server_args: ServerArgs, gpu_id: int, nccl_port: int, target_worker: TpModelWorker
-    ) -> None:
+    def __init__(self, server_args: ServerArgs, gpu_id: int, nccl_port: int, target_worker: TpModelWorker) -> None:
         super().__init__()
         self._worker_args = {"server_args": server_args, "gpu_id": gpu_id, "nccl_port": nccl_port}
         self._target_worker = target_worker

@@ -67,7 +67,5 @@ def merge_trees(root_tokens: torch.Tensor, proposals: Sequence[Proposal], width:
         drafter=drafter,
         depth=max((tree.depth for tree in trees), default=0),
         is_chain=is_chain,
-        is_full_chain=is_chain
-        and (covered == batch_size or width == 1)
-        and all(tree.width == width for tree in trees),
+        is_full_chain=is_chain and (covered == batch_size or width == 1) and all(tree.width == width for tree in trees),
     )

@@ -17,13 +17,15 @@ _serials = itertools.count()
 @dataclass
 class RequestState:
     """drafter: number of the drafter in the pool. reader: the drafter that has read all of the request's history
-    up to its last window, or None. serial: never the same for two requests of this process."""
+    up to its last window, or None. admitted: drafters that were given the request. serial: never the same for two
+    requests of this process.
+    """
 
     route: Route
     drafter: int
     may_draft: bool
     reader: int | None = None
-    num_proposed_drafts: int = 0
+    admitted: set[int] = field(default_factory=set)
     serial: int = field(default_factory=lambda: next(_serials))
 
 
@@ -33,10 +35,6 @@ def attach_state(req: Req, state: RequestState) -> None:
 
 def state_of(req: Req) -> RequestState:
     return req.hetero
-
-
-def has_state(req: Req) -> bool:
-    return "hetero" in vars(req)
 
 
 def drafting_is_exact(sampling_params: Any, custom_logit_processor: str | None) -> bool:

@@ -41,9 +41,7 @@ def _request_router(manager: TokenizerManager) -> RequestRouter:
     return router
 
 
-def route_request(
-    original: Callable[..., Any], manager: TokenizerManager, obj: Any, *args: Any, **kwargs: Any
-) -> Any:
+def route_request(original: Callable[..., Any], manager: TokenizerManager, obj: Any, *args: Any, **kwargs: Any) -> Any:
     """Around TokenizerManager._create_tokenized_object. A wrong override is a ValueError, which SGLang answers
     with HTTP 400."""
     from sglang.srt.managers.io_struct import GenerateReqInput
@@ -52,7 +50,7 @@ def route_request(
         return original(manager, obj, *args, **kwargs)
     custom_params = obj.sampling_params.get("custom_params")
     if custom_params is not None and not isinstance(custom_params, dict):
-        raise OverrideError("custom_params must be an object, for instance {\"hetero\": {\"drafter\": \"NAME\"}}.")
+        raise OverrideError('custom_params must be an object, for instance {"hetero": {"drafter": "NAME"}}.')
     tokenized = original(manager, obj, *args, **kwargs)
     params = tokenized.sampling_params
     route = _request_router(manager).route(

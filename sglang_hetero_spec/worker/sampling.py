@@ -83,9 +83,7 @@ def _outputs(verify_input: HeteroVerifyInput, logits: torch.Tensor) -> Verdict:
     batch_size = verify_input.retrieve_index.shape[0]
     device = logits.device
     predict = torch.zeros(logits.shape[0], dtype=torch.int32, device=device)
-    accept_index = torch.full(
-        (batch_size, verify_input.max_tree_depth), -1, dtype=torch.int32, device=device
-    )
+    accept_index = torch.full((batch_size, verify_input.max_tree_depth), -1, dtype=torch.int32, device=device)
     return predict, accept_index, torch.zeros(batch_size, dtype=torch.int32, device=device)
 
 

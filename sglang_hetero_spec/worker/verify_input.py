@@ -29,9 +29,7 @@ class HeteroVerifyInput(EagleVerifyInput):
         return 1 if self.topk == 1 else IRREGULAR_TREE
 
 
-def build_verify_input(
-    merged: MergedTree, batch: ScheduleBatch, target_runner: ModelRunner
-) -> HeteroVerifyInput:
+def build_verify_input(merged: MergedTree, batch: ScheduleBatch, target_runner: ModelRunner) -> HeteroVerifyInput:
     """merged: trees of the whole batch; batch.seq_lens: [b], committed tokens without the root."""
     batch_size, width = merged.tokens.shape
     device = merged.tokens.device
