@@ -46,9 +46,7 @@ def decode_attention(
     if key is not None and value is not None:
         k_buffer[loc] = _as_heads(key, k_buffer)
         v_buffer[loc] = _as_heads(value, v_buffer)
-    groups = _decode_groups(
-        req_to_token, req_pool_indices, seq_lens, is_cross_attn, sliding_window_size, encoder_lens
-    )
+    groups = _decode_groups(req_to_token, req_pool_indices, seq_lens, is_cross_attn, sliding_window_size, encoder_lens)
     for group in groups:
         rows = query if group.queries is None else query[group.queries]
         result = _attend(
@@ -75,8 +73,10 @@ def _decode_groups(
     if is_cross_attn:
         starts, ends = [0] * len(lengths), offsets
     else:
-        starts = [offset + max(length - window, 0) if window > 0 else offset
-                  for offset, length in zip(offsets, lengths, strict=True)]
+        starts = [
+            offset + max(length - window, 0) if window > 0 else offset
+            for offset, length in zip(offsets, lengths, strict=True)
+        ]
         ends = [offset + length for offset, length in zip(offsets, lengths, strict=True)]
     return plan_decode(req_to_token, req_pool_indices, starts, ends)
 
@@ -107,9 +107,9 @@ def extend_attention(
 ) -> None:
     """Several new tokens per request, packed one request after another; their keys may be in the cache already.
 
-    q_extend, o_extend: [tokens, H, E], [tokens, H, F]. k_extend, v_extend: [tokens, K, *], used for the new tokens in
-    place of the cache unless None. seq_lens, extend_seq_lens, extend_start_loc: int [b]; seq_lens includes the new ones.
-    tree_mask: bool, flat, [b * D * D] or longer, for b requests of D new tokens each: row sees column (QLEN_ONLY); the
+    q_extend, o_extend: [tokens, H, E], [tokens, H, F]. k_extend, v_extend: [tokens, K, *], used for the new
+    tokens in place of the cache unless None. seq_lens, extend_seq_lens, extend_start_loc: int [b]; seq_lens includes
+    the new ones. tree_mask: bool, flat, [b * D * D] or longer, for b requests of D new tokens each: row sees column (QLEN_ONLY); the
     prefix is always seen. The other arguments are as in `decode_attention`.
     """
     fresh = extend_seq_lens.tolist()
@@ -184,7 +184,7 @@ def _attend(
     kv_heads = key.shape[1]
     # Query heads that share a key head become more queries of that head: no copies of keys and values.
     share = heads // kv_heads
-    grouped = query.view(batch, width, kv_heads, share, -1).permute(0, 2, 3, 1, 4)
+    grouped = query.reshape(batch, width, kv_heads, share, -1).permute(0, 2, 3, 1, 4)
     step = max(1, _MAX_SCORES // max(1, batch * share * group.length)) if group.mask is not None else width
     pieces = []
     for start in range(0, width, step):

@@ -77,9 +77,7 @@ def gather_slots(
     return torch.where(real, table, first), real
 
 
-def plan_decode(
-    req_to_token: torch.Tensor, rows: torch.Tensor, starts: list[int], ends: list[int]
-) -> list[Group]:
+def plan_decode(req_to_token: torch.Tensor, rows: torch.Tensor, starts: list[int], ends: list[int]) -> list[Group]:
     """One query per request over KV positions [start, end)."""
     groups = []
     parts = split([end - start for start, end in zip(starts, ends, strict=True)])

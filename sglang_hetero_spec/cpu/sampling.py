@@ -21,8 +21,8 @@ def filter_probs(
     probs: float [n, V], not changed. top_ks: int [n], at least 1; top_ps, min_ps: float [n]; None leaves a filter out.
     max_top_k: any bound on top_ks, saves a full sort. Returns float32 [n, V].
 
-    top-p measures mass in the unfiltered distribution, not in what top-k left: filtering with `top_k_renorm_probs` and
-    then with `top_p_renorm_probs` gives a different distribution. Ties are cut by the order of the same sort as SGLang's.
+    top-p measures mass in the unfiltered distribution, not in what top-k left: filtering with `top_k_renorm_probs`
+    and then with `top_p_renorm_probs` gives another distribution. Ties are cut by the same sort as SGLang's.
     """
     probs = probs.float()
     bound = probs.shape[-1] if max_top_k is None or top_ks is None else min(max_top_k, probs.shape[-1])
@@ -78,8 +78,8 @@ def tree_speculative_sampling_target_only(
     target's mass. If it falls behind all children, the walk ends and the next token is drawn from what they left over.
     Exact while siblings are distinct and both thresholds are 1.
 
-    b requests, D nodes, S places (deepest path + 1), V tokens. candidates, retrive_*: int [b, D] (links within a tree, -1
-    for none; retrive_index: running node numbers). uniform_samples: float32 [b, D], the coin of each node;
+    b requests, D nodes, S places (deepest path + 1), V tokens. candidates, retrive_*: int [b, D] (links within a
+    tree, -1 for none; retrive_index: running node numbers). uniform_samples: float32 [b, D], the coin of each node;
     uniform_samples_for_final_sampling: float32 [b]. target_probs: float32 [b, D, V], what follows each node.
     draft_probs: float32 [b, D, V], zeros; takes the mass of rejected children. Outputs as in `verify_tree_greedy`:
     predicts int32 [b * D], accept_index int32 [b, S], accept_token_num int32 [b]. `deterministic` is always so here.
