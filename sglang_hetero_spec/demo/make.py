@@ -1,0 +1,77 @@
+"""Makes the demo's target, drafters and router from nothing: `python -m sglang_hetero_spec.demo.make --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sglang_hetero_spec.demo.make", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="where target/, pool/ and heldout.jsonl are written")
+    parser.add_argument(
+        "--data", type=Path, help="folder with gsm8k_train.jsonl and e2e_dev.csv (generated text without it)"
+    )
+    parser.add_argument("--quick", action="store_true", help="same form, a few minutes, weak models")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    parser.add_argument("--no-bf16", action="store_true", help="train in float32 throughout")
+    return parser.parse_args(argv)
+
+
+def _table(found: dict) -> str:
+    lines = [
+        f"{'task':<10}{'task drafter':>24}{'general drafter':>24}{'gain':>8}",
+        f"{'':<10}{'rate  length':>24}{'rate  length':>24}",
+    ]
+    for task, row in found.items():
+        own, general = row["task"], row["general"]
+        gain = own.accept_rate / max(1e-9, general.accept_rate) - 1
+        cells = "".join(f"{c.accept_rate:>16.3f}{c.accept_length:>8.2f}" for c in (own, general))
+        lines.append(f"{task:<10}{cells}{gain:>8.1%}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _arguments(argv)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"--out {args.out} cannot be written ({error.strerror}); name a folder that can", file=sys.stderr)
+        return 2
+    import torch
+
+    from sglang_hetero_spec.demo.data import find_sources
+    from sglang_hetero_spec.demo.train.settings import FULL, QUICK
+    from sglang_hetero_spec.demo.train.stages import Workshop
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - began:6.0f} s] {text}", flush=True)
+
+    sources, note = find_sources(args.data)
+    if note:
+        say(note)
+    bf16 = not args.no_bf16 and torch.cpu._is_avx512_bf16_supported()
+    shop = Workshop(args.out, sources, QUICK if args.quick else FULL, bf16, say)
+    try:
+        shop.prepare()
+        shop.train_target()
+        shop.train_drafters(shop.regenerate())
+        shop.finish()
+        print(_table(shop.table()))
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on from here", file=sys.stderr)
+        return 1
+    say(f"done: {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

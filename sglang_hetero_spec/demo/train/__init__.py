@@ -1,0 +1,1 @@
+"""How the demo's target and drafters are trained. Offline only: nothing here runs in a server."""

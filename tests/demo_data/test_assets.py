@@ -1,0 +1,75 @@
+"""What ships with the package: small, complete, loadable, and what the manifest says it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import sglang_hetero_spec.demo as demo
+from sglang_hetero_spec.demo.data import TASKS
+from sglang_hetero_spec.demo.train.export import load_model
+
+ASSETS = Path(demo.__file__).parent / "assets"
+POOL = ASSETS / "pool"
+MODELS = [ASSETS / "target", *(POOL / "drafters" / name for name in (*TASKS, "general"))]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_under_forty_megabytes() -> None:
+    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < 40_000_000
+
+
+def test_manifest_hashes_and_tasks() -> None:
+    manifest = json.loads((POOL / "pool.json").read_text(encoding="utf-8"))
+    assert manifest["format"] == "sglang_hetero_spec.pool" and manifest["fallback_drafter"] == "general"
+    drafters = {d["name"]: d for d in manifest["drafters"]}
+    assert list(drafters) == [*TASKS, "general", "none"]
+    for drafter in drafters.values():
+        if drafter["kind"] == "none":
+            continue
+        path = POOL / drafter["path"]
+        assert drafter["weights_sha256"] == _sha256(path / "model.safetensors")
+        assert drafter["tokenizer_sha256"] == _sha256(path / "tokenizer.json")
+        assert drafter["tokenizer_sha256"] == manifest["target"]["tokenizer_sha256"]
+    assert manifest["target"]["tokenizer_sha256"] == _sha256(ASSETS / "target" / "tokenizer.json")
+    assert [(t["id"], t["drafter"]) for t in manifest["tasks"]] == [(task, task) for task in TASKS]
+
+
+def test_drafters_are_of_one_size() -> None:
+    sizes = {path.name: (path / "model.safetensors").stat().st_size for path in MODELS[1:]}
+    assert len(set(sizes.values())) == 1, sizes
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.name)
+def test_loadable_by_transformers(path: Path) -> None:
+    theirs = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    text = "Write a SQL query.\nzwölf Äpfel für 12 £\n\n"
+    ids = tokenizer(text, return_tensors="pt").input_ids
+    assert ids[0, 0] == tokenizer.bos_token_id and tokenizer.decode(ids[0, 1:]) == text
+    with torch.inference_mode():
+        ours = load_model(path)
+        assert (theirs(ids).logits - ours.logits(ours.hidden(ids))).abs().max() < 1e-3
+
+
+def test_heldout_prompts() -> None:
+    rows = [json.loads(line) for line in (ASSETS / "heldout.jsonl").read_text(encoding="utf-8").splitlines()]
+    counts = Counter(row["task"] for row in rows)
+    assert set(counts) == set(TASKS) and min(counts.values()) >= 40
+    assert len({row["prompt"] for row in rows}) == len(rows)
+
+
+def test_task_drafters_beat_the_general_one_as_recorded() -> None:
+    """Held-out accept rates, as measured when the pool was made."""
+    table = json.loads((ASSETS / "made.json").read_text(encoding="utf-8"))["heldout"]
+    gains = {t: row["task"]["accept_rate"] / row["general"]["accept_rate"] - 1 for t, row in table.items()}
+    assert min(gains.values()) >= 0.06 and max(gains.values()) >= 0.30, gains
