@@ -1,0 +1,91 @@
+"""Which drafter serves a request: what the request asks for, else what the router says, else the fallback."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from sglang_hetero_spec.pool import Pool
+from sglang_hetero_spec.router.errors import OverrideError, RouterError
+from sglang_hetero_spec.router.excerpt import Excerpt, excerpt_ids
+from sglang_hetero_spec.router.override import read_override
+from sglang_hetero_spec.router.predict import LinearRouter, Prediction
+from sglang_hetero_spec.router.tag import Route, Source
+
+__all__ = ["OverrideError", "RequestRouter", "Route", "Source"]
+
+logger = logging.getLogger(__name__)
+
+# What tokenizers raise for ids that they do not have; SGLang refuses or serves such a request by its own rules.
+_UNDECODABLE = (TypeError, ValueError, LookupError, OverflowError)
+
+
+class RequestRouter:
+    """Routes the requests of one pool. Has no state between calls, so one object serves all threads."""
+
+    def __init__(self, pool: Pool, decode: Callable[[list[int]], str] | None = None) -> None:
+        """`decode` turns token ids into text, and is only ever given a few hundred; without it a request that
+        has only ids goes to the fallback. RouterError if the pool's router is not right."""
+        self._pool = pool
+        self._decode = decode
+        self._drafter_of_task = {task.id: task.drafter for task in pool.tasks}
+        self._drafters = frozenset(drafter.name for drafter in pool.drafters)
+        self._router = None if pool.router is None else self._load(pool)
+
+    @property
+    def router(self) -> LinearRouter | None:
+        """The classifier, if the pool has one."""
+        return self._router
+
+    def route(self, text: str | None, input_ids: Sequence[int] | None, override: object | None) -> Route:
+        """The route of one request; `override` is its `custom_params["hetero"]`.
+
+        `text` is read where there is one, else the ends of `input_ids`. A request with neither (embeddings), or
+        of nothing but blanks, goes to the fallback. OverrideError if the override cannot be followed.
+        """
+        if override is not None:
+            return read_override(override, self._drafter_of_task, self._drafters)
+        prediction = self.predict(text, input_ids)
+        if prediction is None:
+            return Route(None, self._pool.fallback_drafter, None, "fallback")
+        return self.decide(prediction)
+
+    def decide(self, prediction: Prediction) -> Route:
+        """The route that a prediction leads to under the pool's `min_confidence`."""
+        assert self._pool.router is not None
+        confidence = round(prediction.confidence, 4)
+        if prediction.confidence < self._pool.router.min_confidence:
+            return Route(prediction.task, self._pool.fallback_drafter, confidence, "fallback")
+        return Route(prediction.task, self._drafter_of_task[prediction.task], confidence, "router")
+
+    def predict(self, text: str | None, input_ids: Sequence[int] | None) -> Prediction | None:
+        """What the classifier says of a prompt; None without a classifier or anything to read."""
+        if self._router is None:
+            return None
+        excerpt = self._excerpt(self._router, text, input_ids)
+        if excerpt is None or excerpt.is_blank:
+            return None
+        return self._router.predict_excerpt(excerpt)
+
+    def _excerpt(self, router: LinearRouter, text: str | None, input_ids: Sequence[int] | None) -> Excerpt | None:
+        if isinstance(text, str):
+            return router.hasher.excerpt(text)
+        if input_ids is None or self._decode is None or len(input_ids) == 0:
+            return None
+        spec = router.config.features
+        try:
+            return excerpt_ids(input_ids, self._decode, spec.head_chars, spec.tail_chars)
+        except _UNDECODABLE as error:
+            logger.debug("HETERO: ids that cannot be decoded go to the fallback drafter (%s)", error)
+            return None
+
+    def _load(self, pool: Pool) -> LinearRouter:
+        assert pool.router is not None
+        router = LinearRouter.load(pool.router.path)
+        unknown = sorted(set(router.classes) - set(self._drafter_of_task))
+        if unknown:
+            raise RouterError(
+                f"{pool.router.path}: the router knows the task `{unknown[0]}`, which pool.json does not list;"
+                " fit the router again, or add the task."
+            )
+        return router

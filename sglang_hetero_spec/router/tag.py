@@ -1,0 +1,49 @@
+"""Route: the decision for one request, and the tag by which it travels in `custom_params["hetero"]`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Source = Literal["router", "request", "fallback", "online"]
+SOURCES: tuple[str, ...] = get_args(Source)
+TAG_KEYS = frozenset({"task", "drafter", "confidence", "source"})
+
+
+@dataclass(frozen=True)
+class Route:
+    """Which drafter serves a request, and who said so.
+
+    `task` and `confidence` are the router's, also where its confidence was too low (`fallback`); None where it
+    was not asked.
+    """
+
+    task: str | None
+    drafter: str
+    confidence: float | None
+    source: Source
+
+    def to_tag(self) -> dict[str, Any]:
+        """A JSON object that `from_tag` reads back."""
+        return {
+            "task": self.task,
+            "drafter": self.drafter,
+            "confidence": self.confidence,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_tag(cls, tag: object) -> Route:
+        """The route in a tag; ValueError names the field that is wrong. Does not know which names exist."""
+        if not isinstance(tag, dict) or tag.keys() != TAG_KEYS:
+            raise ValueError("keys")
+        task, drafter, confidence, source = (tag[key] for key in ("task", "drafter", "confidence", "source"))
+        if not (task is None or isinstance(task, str)):
+            raise ValueError("task")
+        if not isinstance(drafter, str):
+            raise ValueError("drafter")
+        if not (confidence is None or (type(confidence) in (int, float) and 0 <= confidence <= 1)):
+            raise ValueError("confidence")
+        if not (isinstance(source, str) and source in SOURCES):
+            raise ValueError("source")
+        return cls(task, drafter, confidence, source)  # type: ignore[arg-type]
