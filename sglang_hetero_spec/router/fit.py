@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-from sglang_hetero_spec.router.calibrate import (
+from sglang_hetero_spec.router.errors import RouterError
+from sglang_hetero_spec.router.features import FeatureHasher
+from sglang_hetero_spec.router.fit_calibrate import (
     expected_calibration_error,
     fit_temperature,
     softmax,
     suggest_min_confidence,
 )
-from sglang_hetero_spec.router.errors import RouterError
-from sglang_hetero_spec.router.features import FeatureHasher
-from sglang_hetero_spec.router.linear import deal_folds, feature_matrix, fit_linear_model, router_weights
+from sglang_hetero_spec.router.fit_linear import deal_folds, feature_matrix, fit_linear_model, router_weights
+from sglang_hetero_spec.router.fit_wrappings import WRAPPINGS
 from sglang_hetero_spec.router.predict import LinearRouter
 from sglang_hetero_spec.router.schema import (
     MAX_CLASSES,
@@ -29,7 +30,6 @@ from sglang_hetero_spec.router.schema import (
     is_class_name,
 )
 from sglang_hetero_spec.router.store import RouterWeights, save_router_files
-from sglang_hetero_spec.router.wrappings import WRAPPINGS
 
 NUM_FOLDS = 5
 _WRAPPED_WEIGHT = 0.5  # a prompt in a chat template teaches half as much as the bare one
