@@ -25,6 +25,8 @@ def filter_probs(
     and then with `top_p_renorm_probs` gives another distribution. Ties are cut by the same sort as SGLang's.
     """
     probs = probs.float()
+    if top_ks is None and top_ps is None and min_ps is None:
+        return probs
     bound = probs.shape[-1] if max_top_k is None or top_ks is None else min(max_top_k, probs.shape[-1])
     if bound < probs.shape[-1]:
         weights, tokens = torch.topk(probs, k=bound, dim=-1, sorted=True)
@@ -32,7 +34,7 @@ def filter_probs(
         weights, tokens = probs.sort(dim=-1, descending=True)
     before = torch.cumsum(weights, dim=-1) - weights
     if top_ks is not None:
-        weights = weights.masked_fill(torch.arange(bound) >= top_ks.view(-1, 1), 0.0)
+        weights = weights.masked_fill(torch.arange(bound, device=probs.device) >= top_ks.view(-1, 1), 0.0)
     if top_ps is not None:
         weights = weights.masked_fill(before > top_ps.view(-1, 1), 0.0)
     if min_ps is not None:

@@ -1,9 +1,9 @@
 """Verification that samples what the target would have sampled, on every device and for every parameter.
 
-SGLang's own function is used wherever it is exact: greedy batches, and sampled ones on CUDA without min-p and
-custom logit processors. The rest goes through the same steps here: logits as the target's sampler would see them,
-temperature, top-k, top-p, min-p in that order (layers/sampler.py), and a walk down the tree that accepts a child
-with the target's probability for it and otherwise samples from what is left.
+SGLang's own function is used wherever it is exact: greedy batches, and sampled ones on CUDA without min-p, custom
+logit processors, and top-k and top-p together. The rest goes through the same steps here: logits as the target's
+sampler would see them, temperature, its filters, and a walk down the tree that accepts a child with the target's
+probability for it and otherwise samples from what is left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from sglang.kernels.ops.speculative.spec_tree import verify_tree_greedy_func
 from sglang.srt.layers.sampler import apply_custom_logit_processor
-from sglang.srt.runtime_context import get_parallel
+from sglang.srt.runtime_context import get_exec, get_parallel
 from sglang.srt.sampling.penaltylib.repetition_penalty import apply_scaling_penalties
 from sglang.srt.utils.async_probe import sanitize_nan_logits
 
@@ -55,9 +55,13 @@ def sample_exactly(
 
 
 def _upstream_is_exact(info: SamplingBatchInfo, device: str | torch.device) -> bool:
+    """Upstream verifies without min-p and custom processors, and lets top-p measure what top-k left over."""
     if info.has_custom_logit_processor:
         return False
-    return info.is_all_greedy or (torch.device(device).type == "cuda" and not info.need_min_p_sampling)
+    if info.is_all_greedy:
+        return True
+    has_two_filters = info.need_top_k_sampling and info.need_top_p_sampling
+    return torch.device(device).type == "cuda" and not info.need_min_p_sampling and not has_two_filters
 
 
 def _adjust(logits: torch.Tensor, info: SamplingBatchInfo, width: int, grammar_mask: Any) -> None:
@@ -158,16 +162,22 @@ def _cuda_sampler() -> Callable[..., None]:
 
 def target_probs(logits: torch.Tensor, info: SamplingBatchInfo, width: int) -> torch.Tensor:
     """The distribution that the target samples from at each node. logits: [b*width, V]; returns float32."""
-    from sglang_hetero_spec.cpu.sampling import min_p_renorm_probs, top_k_renorm_probs, top_p_renorm_probs
+    from sglang_hetero_spec.cpu.sampling import filter_probs
 
     probs = (logits.float() / info.temperatures.repeat_interleave(width, dim=0)).softmax(dim=-1)
-    if info.need_top_k_sampling:
-        probs = top_k_renorm_probs(probs, info.top_ks.repeat_interleave(width, dim=0))
-    if info.need_top_p_sampling:
-        probs = top_p_renorm_probs(probs, info.top_ps.repeat_interleave(width, dim=0))
-    if info.need_min_p_sampling:
-        probs = min_p_renorm_probs(probs, info.min_ps.repeat_interleave(width, dim=0))
-    return probs
+    top_ks = info.top_ks.repeat_interleave(width, dim=0) if info.need_top_k_sampling else None
+    top_ps = info.top_ps.repeat_interleave(width, dim=0) if info.need_top_p_sampling else None
+    min_ps = info.min_ps.repeat_interleave(width, dim=0) if info.need_min_p_sampling else None
+    if _filters_are_joint(info):
+        return filter_probs(probs, top_ks, top_ps, min_ps, info.max_top_k)
+    probs = filter_probs(probs, top_ks, None, None, info.max_top_k)
+    return filter_probs(probs, None, top_ps, min_ps)
+
+
+def _filters_are_joint(info: SamplingBatchInfo) -> bool:
+    """Whether top-p measures mass before top-k cuts (layers/sampler.py, `_sample_from_probs`): SGLang's PyTorch
+    sampler always does, FlashInfer's (`filter_apply_order="joint"`) where no request of the batch has min-p."""
+    return get_exec().kernel.sampling_backend == "pytorch" or not info.need_min_p_sampling
 
 
 def _agree_across_ranks(*tensors: torch.Tensor) -> None:
