@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from sglang.srt.runtime_context import get_spec
 from sglang_hetero_spec.algorithm import NAME
 from sglang_hetero_spec.pool import Pool, load_pool
 from sglang_hetero_spec.router.route import OverrideError, RequestRouter, Route
+from sglang_hetero_spec.worker.metrics import RouteTimer, build_route_timer
 from sglang_hetero_spec.worker.request_state import RequestState, attach_state, drafting_is_exact
 
 if TYPE_CHECKING:
@@ -31,14 +34,29 @@ def _pool(path: str) -> Pool:
     return load_pool(path)
 
 
-def _request_router(manager: TokenizerManager) -> RequestRouter:
-    router = vars(manager).get("hetero_router")
-    if router is None:
+@dataclass(frozen=True)
+class _Desk:
+    """What the tokenizer process keeps for routing."""
+
+    router: RequestRouter
+    timer: RouteTimer | None
+
+    def route(self, text: str | None, input_ids: Any, override: object) -> Route:
+        start = time.perf_counter()
+        route = self.router.route(text, input_ids, override)
+        if self.timer is not None:
+            self.timer.observe(route, time.perf_counter() - start)
+        return route
+
+
+def _desk(manager: TokenizerManager) -> _Desk:
+    desk = vars(manager).get("hetero_desk")
+    if desk is None:
         tokenizer = manager.tokenizer
         pool = _pool(get_spec().speculative_draft_model_path)
         router = RequestRouter(pool, decode=None if tokenizer is None else tokenizer.decode)
-        manager.hetero_router = router
-    return router
+        desk = manager.hetero_desk = _Desk(router, build_route_timer())
+    return desk
 
 
 def route_request(original: Callable[..., Any], manager: TokenizerManager, obj: Any, *args: Any, **kwargs: Any) -> Any:
@@ -50,15 +68,20 @@ def route_request(original: Callable[..., Any], manager: TokenizerManager, obj: 
         return original(manager, obj, *args, **kwargs)
     custom_params = obj.sampling_params.get("custom_params")
     if custom_params is not None and not isinstance(custom_params, dict):
-        raise OverrideError('custom_params must be an object, for instance {"hetero": {"drafter": "NAME"}}.')
+        raise OverrideError(_not_an_object())
     tokenized = original(manager, obj, *args, **kwargs)
     params = tokenized.sampling_params
-    route = _request_router(manager).route(
-        tokenized.input_text, tokenized.input_ids, (params.custom_params or {}).get(TAG)
-    )
+    route = _desk(manager).route(tokenized.input_text, tokenized.input_ids, (params.custom_params or {}).get(TAG))
     params.custom_params = {**(params.custom_params or {}), TAG: route.to_tag()}
-    manager.rid_to_state[obj.rid].hetero_route = route
+    # On the request, not on its state: with n > 1 SGLang makes a new state for every sample, from a copy of this.
+    obj.hetero_route = route
     return tokenized
+
+
+def _not_an_object() -> str:
+    pool = _pool(get_spec().speculative_draft_model_path)
+    names = ", ".join(f"`{spec.name}`" for spec in pool.drafters)
+    return f'custom_params is not an object; give {{"hetero": {{"drafter": name}}}}, from the drafters {names}.'
 
 
 def attach_request_state(
@@ -92,7 +115,7 @@ def report_in_meta_info(
     """
     if not _is_on():
         return
-    route = vars(manager.rid_to_state[recv_obj.rids[i]]).get("hetero_route")
+    route = vars(manager.rid_to_state[recv_obj.rids[i]].obj).get("hetero_route")
     if route is not None:
         meta_info[TAG] = route.to_tag()
     verify_ct = recv_obj.spec_verify_ct[i] if recv_obj.spec_verify_ct else 0
