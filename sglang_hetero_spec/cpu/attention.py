@@ -6,13 +6,33 @@ Argument order and in-place outputs are those of SGLang's `decode_attention_cpu`
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 
-from sglang_hetero_spec.cpu.plan import ExtendShape, Group, plan_decode, plan_extend
+from sglang_hetero_spec.cpu.plan import Group, PlanCache, Shape
 
 # Query rows times keys above which a masked call is cut into pieces: bounds the mask and the scores.
 _MAX_SCORES = 1 << 22
+
+_plans = PlanCache()
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a layer brings to every group. New keys and values are packed [tokens, K, *], or None."""
+
+    k_buffer: torch.Tensor
+    v_buffer: torch.Tensor
+    k_scale: float
+    v_scale: float
+    table: torch.Tensor
+    scale: float
+    cap: float
+    sinks: torch.Tensor | None
+    new_key: torch.Tensor | None = None
+    new_value: torch.Tensor | None = None
 
 
 def decode_attention(
@@ -44,41 +64,22 @@ def decode_attention(
     attn_logits is scratch space of SGLang's own kernel and is not used.
     """
     if key is not None and value is not None:
-        k_buffer[loc] = _as_heads(key, k_buffer)
-        v_buffer[loc] = _as_heads(value, v_buffer)
-    groups = _decode_groups(req_to_token, req_pool_indices, seq_lens, is_cross_attn, sliding_window_size, encoder_lens)
-    for group in groups:
-        rows = query if group.queries is None else query[group.queries]
-        result = _attend(
-            rows.unsqueeze(1), group, k_buffer, v_buffer, k_scale, v_scale, sm_scale, logit_cap, sinks, None, None
-        ).squeeze(1)
-        if group.outputs is None:
-            output.copy_(result)
-        else:
-            output[group.outputs] = result
-
-
-def _decode_groups(
-    req_to_token: torch.Tensor,
-    req_pool_indices: torch.Tensor,
-    seq_lens: torch.Tensor,
-    is_cross_attn: bool,
-    window: int,
-    encoder_lens: torch.Tensor | None,
-) -> list[Group]:
-    lengths = seq_lens.tolist()
-    if not lengths:
-        return []
-    offsets = [0] * len(lengths) if encoder_lens is None else encoder_lens.tolist()
-    if is_cross_attn:
-        starts, ends = [0] * len(lengths), offsets
-    else:
-        starts = [
-            offset + max(length - window, 0) if window > 0 else offset
-            for offset, length in zip(offsets, lengths, strict=True)
-        ]
-        ends = [offset + length for offset, length in zip(offsets, lengths, strict=True)]
-    return plan_decode(req_to_token, req_pool_indices, starts, ends)
+        k_buffer.index_copy_(0, loc, key.reshape(-1, *k_buffer.shape[1:]).to(k_buffer.dtype))
+        v_buffer.index_copy_(0, loc, value.reshape(-1, *v_buffer.shape[1:]).to(v_buffer.dtype))
+    batch = query.shape[0]
+    encoder = (0,) * batch if encoder_lens is None else tuple(encoder_lens.tolist())
+    shape = Shape(
+        rows=tuple(req_pool_indices.tolist()),
+        lengths=encoder if is_cross_attn else tuple(seq_lens.tolist()),
+        fresh=(1,) * batch,
+        first=tuple(range(batch)),
+        offset=(0,) * batch if is_cross_attn else encoder,
+        window=0 if is_cross_attn else sliding_window_size,
+        causal=not is_cross_attn,
+        columns=req_to_token.shape[1],
+    )
+    layer = _Layer(k_buffer, v_buffer, k_scale, v_scale, req_to_token, sm_scale, logit_cap, sinks)
+    _run(_plans.get(shape, None), layer, query, output)
 
 
 def extend_attention(
@@ -107,49 +108,52 @@ def extend_attention(
 ) -> None:
     """Several new tokens per request, packed one request after another; their keys may be in the cache already.
 
-    q_extend, o_extend: [tokens, H, E], [tokens, H, F]. k_extend, v_extend: [tokens, K, *], used for the new
-    tokens in place of the cache unless None. seq_lens, extend_seq_lens, extend_start_loc: int [b]; seq_lens includes
-    the new ones. tree_mask: bool, flat, [b * D * D] or longer, for b requests of D new tokens each: row sees column (QLEN_ONLY); the
-    prefix is always seen. The other arguments are as in `decode_attention`.
+    q_extend, o_extend: [tokens, H, E], [tokens, H, F]. k_extend, v_extend: [tokens, K, *], used for the new tokens in
+    place of the cache unless None. seq_lens, extend_seq_lens, extend_start_loc: int [b]; seq_lens includes the new
+    tokens. tree_mask: bool, flat, [b * D * D] or longer, for b requests of D new tokens each: row sees column
+    (QLEN_ONLY); the prefix is always seen. The other arguments are as in `decode_attention`.
     """
-    fresh = extend_seq_lens.tolist()
-    if not fresh:
-        return
-    offsets = [0] * len(fresh) if encoder_lens is None else encoder_lens.tolist()
-    shape = ExtendShape(
-        lengths=offsets if is_cross_attn else seq_lens.tolist(),
+    fresh = tuple(extend_seq_lens.tolist())
+    batch = len(fresh)
+    encoder = (0,) * batch if encoder_lens is None else tuple(encoder_lens.tolist())
+    causal = is_causal and not is_cross_attn
+    shape = Shape(
+        rows=tuple(req_pool_indices.tolist()),
+        lengths=encoder if is_cross_attn else tuple(seq_lens.tolist()),
         fresh=fresh,
-        first=extend_start_loc.tolist(),
-        offset=[0] * len(fresh) if is_cross_attn else offsets,
-        window=sliding_window_size,
-        causal=is_causal,
-        cross=is_cross_attn,
+        first=tuple(extend_start_loc.tolist()),
+        offset=(0,) * batch if is_cross_attn else encoder,
+        window=sliding_window_size if causal else 0,
+        causal=causal,
+        columns=req_to_token.shape[1],
     )
     if tree_mask is not None:
-        nodes = max(fresh)
-        tree_mask = tree_mask.reshape(-1)[: len(fresh) * nodes * nodes].view(len(fresh), nodes, nodes).bool()
-    for group in plan_extend(req_to_token, req_pool_indices, shape, tree_mask):
+        nodes = max(fresh, default=0)
+        tree_mask = tree_mask.reshape(-1)[: batch * nodes * nodes].view(batch, nodes, nodes).bool()
+    new_key, new_value = (None, None) if is_cross_attn else (k_extend, v_extend)
+    layer = _Layer(k_buffer, v_buffer, k_scale, v_scale, req_to_token, sm_scale, logit_cap, sinks, new_key, new_value)
+    _run(_plans.get(shape, tree_mask), layer, q_extend, o_extend)
+
+
+def _run(groups: list[Group], layer: _Layer, query: torch.Tensor, output: torch.Tensor) -> None:
+    """Attend group after group. query: [tokens, H, E]; output: [tokens, H, F], written in place."""
+    for group in groups:
         count = group.size * group.width
-        rows = q_extend[group.first : group.first + count] if group.queries is None else q_extend[group.queries]
-        rows = rows.reshape(group.size, group.width, *rows.shape[1:])
-        result = _attend(
-            rows, group, k_buffer, v_buffer, k_scale, v_scale, sm_scale, logit_cap, sinks, k_extend, v_extend
-        ).reshape(count, *o_extend.shape[1:])
+        in_order = slice(group.first, group.first + count)
+        rows = query[in_order] if group.queries is None else query.index_select(0, group.queries)
+        result = _attend(rows.view(group.size, group.width, *rows.shape[1:]), group, layer)
+        result = result.reshape(count, *output.shape[1:])
         if group.outputs is None:
-            o_extend[group.first : group.first + count] = result
+            output[in_order] = result
         else:
-            o_extend[group.outputs] = result if group.kept is None else result[group.kept]
-
-
-def _as_heads(new: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
-    return new.reshape(-1, *buffer.shape[1:]).to(buffer.dtype)
+            output.index_copy_(0, group.outputs, result if group.kept is None else result.index_select(0, group.kept))
 
 
 def _gather(
-    buffer: torch.Tensor, scale: float, group: Group, new: torch.Tensor | None, dtype: torch.dtype
+    buffer: torch.Tensor, scale: float, slots: torch.Tensor, group: Group, new: torch.Tensor | None, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Keys or values of a group, [g, L, K, E], the new tokens taken from `new` where it is given."""
-    rows = buffer.index_select(0, group.keys)
+    """Keys or values of a group, [g, K, L, E], this forward's tokens taken from `new` where it is given."""
+    rows = buffer.index_select(0, slots)
     if rows.dtype != dtype:
         rows = rows.to(dtype)
         if scale != 1.0:
@@ -161,72 +165,58 @@ def _gather(
         else:
             source = source.index_select(0, group.fresh_rows)
         rows.index_copy_(0, group.fresh, source.to(dtype))
-    return rows.view(group.size, group.length, *buffer.shape[1:])
+    return rows.view(group.size, group.length, *buffer.shape[1:]).transpose(1, 2)
 
 
-def _attend(
-    query: torch.Tensor,
-    group: Group,
-    k_buffer: torch.Tensor,
-    v_buffer: torch.Tensor,
-    k_scale: float,
-    v_scale: float,
-    sm_scale: float,
-    logit_cap: float,
-    sinks: torch.Tensor | None,
-    new_key: torch.Tensor | None,
-    new_value: torch.Tensor | None,
-) -> torch.Tensor:
+def _attend(query: torch.Tensor, group: Group, layer: _Layer) -> torch.Tensor:
     """Attention of one group. query: [g, Q, H, E]; returns [g, Q, H, F]."""
-    batch, width, heads, _ = query.shape
-    key = _gather(k_buffer, k_scale, group, new_key, query.dtype).transpose(1, 2)
-    value = _gather(v_buffer, v_scale, group, new_value, query.dtype).transpose(1, 2)
+    batch, width, heads, size = query.shape
+    slots = layer.table.view(-1).index_select(0, group.entries)
+    key = _gather(layer.k_buffer, layer.k_scale, slots, group, layer.new_key, query.dtype)
+    value = _gather(layer.v_buffer, layer.v_scale, slots, group, layer.new_value, query.dtype)
     kv_heads = key.shape[1]
     # Query heads that share a key head become more queries of that head: no copies of keys and values.
     share = heads // kv_heads
-    grouped = query.reshape(batch, width, kv_heads, share, -1).permute(0, 2, 3, 1, 4)
-    step = max(1, _MAX_SCORES // max(1, batch * share * group.length)) if group.mask is not None else width
+    grouped = query.reshape(batch, width, kv_heads, share, size).permute(0, 2, 3, 1, 4)
+    by_hand = layer.cap > 0 or layer.sinks is not None
+    bounded = by_hand or group.mask is not None
+    step = max(1, _MAX_SCORES // max(1, batch * share * group.length)) if bounded else width
     pieces = []
     for start in range(0, width, step):
         stop = min(start + step, width)
-        part = grouped[:, :, :, start:stop].reshape(batch, kv_heads, share * (stop - start), -1)
-        mask = None if group.mask is None else group.mask[:, start:stop]
-        if logit_cap > 0 or sinks is not None:
-            result = _attend_by_hand(part, key, value, mask, sm_scale, logit_cap, sinks, share)
+        part = grouped[:, :, :, start:stop].reshape(batch, kv_heads, share * (stop - start), size)
+        if by_hand:
+            result = _attend_by_hand(part, key, value, group.bias(share, start, stop, torch.float32), layer, share)
         else:
-            if mask is not None:
-                mask = mask[:, None].expand(batch, share, stop - start, -1).reshape(batch, 1, part.shape[2], -1)
-            result = F.scaled_dot_product_attention(part, key, value, attn_mask=mask, scale=sm_scale)
+            bias = group.bias(share, start, stop, query.dtype)
+            result = F.scaled_dot_product_attention(part, key, value, attn_mask=bias, scale=layer.scale)
         pieces.append(result.view(batch, kv_heads, share, stop - start, -1))
     result = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=3)
-    return result.permute(0, 3, 1, 2, 4).reshape(batch, width, heads, -1)
+    return result.permute(0, 3, 1, 2, 4)
 
 
 def _attend_by_hand(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    mask: torch.Tensor | None,
-    sm_scale: float,
-    logit_cap: float,
-    sinks: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    layer: _Layer,
     share: int,
 ) -> torch.Tensor:
     """Softmax attention with a tanh cap on the logits and with sinks, in float32.
 
-    query: [g, K, share * Q, E]; key, value: [g, K, L, *]; mask: bool [g, Q, L]; sinks: [K * share].
+    query: [g, K, share * Q, E]; key, value: [g, K, L, *]; bias: float32 [g, 1, share * Q, L] or None.
     """
-    batch, kv_heads, rows, _ = query.shape
-    scores = torch.matmul(query.float(), key.float().transpose(2, 3)).mul_(sm_scale)
-    if logit_cap > 0:
-        scores = scores.div_(logit_cap).tanh_().mul_(logit_cap)
-    scores = scores.view(batch, kv_heads, share, rows // share, -1)
-    if mask is not None:
-        scores.masked_fill_(~mask[:, None, None], float("-inf"))
-    if sinks is not None:
-        sink = sinks.float().view(1, kv_heads, share, 1, 1).expand(*scores.shape[:-1], 1)
-        weights = torch.cat((scores, sink), dim=-1).softmax(-1)[..., :-1]
-    else:
-        weights = scores.softmax(-1)
-    weights = weights.reshape(batch, kv_heads, rows, -1)
+    scores = torch.matmul(query.float(), key.float().transpose(2, 3)).mul_(layer.scale)
+    if layer.cap > 0:
+        scores = scores.div_(layer.cap).tanh_().mul_(layer.cap)
+    if bias is not None:
+        scores += bias
+    if layer.sinks is not None:
+        kv_heads, rows = query.shape[1], query.shape[2]
+        sink = layer.sinks.float().view(kv_heads, share, 1).expand(-1, -1, rows // share).reshape(1, kv_heads, rows, 1)
+        scores = torch.cat((scores, sink.expand(query.shape[0], -1, -1, 1)), dim=-1)
+    weights = scores.softmax(-1)
+    if layer.sinks is not None:
+        weights = weights[..., :-1]
     return torch.matmul(weights, value.float()).to(query.dtype)
