@@ -75,11 +75,11 @@ def lay_out(parents: torch.Tensor) -> TreeLayout:
     nodes = torch.arange(parents.shape[1], device=parents.device)
     is_child = _is_child(parents)
     ancestors, positions = ancestors_of(parents)
-    is_padding = parents == NO_NODE
-    is_padding[:, 0] = False
-    positions = torch.where(is_padding, 1, positions)
+    hangs = parents != NO_NODE
+    positions = torch.where(hangs | (nodes == 0), positions, 1)
+    # The root has no siblings: a walk over the links (SGLang's grammar mask follows them) must not find padding there.
     later_sibling = (
-        (parents.unsqueeze(2) == parents.unsqueeze(1)) & (nodes.unsqueeze(1) < nodes) & ~is_padding.unsqueeze(2)
+        (parents.unsqueeze(2) == parents.unsqueeze(1)) & (nodes.unsqueeze(1) < nodes) & hangs.unsqueeze(2)
     )
     return TreeLayout(
         positions=positions,
