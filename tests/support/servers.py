@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -17,8 +18,10 @@ from typing import Any
 
 import requests
 
-START_SECONDS = 240
+START_SECONDS = 600
 HOST = "127.0.0.1"
+SERVE = (sys.executable, "-m", "sglang_hetero_spec.cli", "serve")
+LAUNCH = (sys.executable, "-m", "sglang.launch_server")
 
 # One thread and no busy waiting: tests run several servers on two cores.
 QUIET_ARGS = ("--sleep-on-idle", "--log-level", "warning", "--watchdog-timeout", "600", "--mem-fraction-static", "0.2")
@@ -36,7 +39,9 @@ class Server:
         response.raise_for_status()
         return response.json()
 
-    def generate_all(self, prompts: list, *, concurrency: int = 16, each: list[dict] | None = None, **fields: Any) -> list:
+    def generate_all(
+        self, prompts: list, *, concurrency: int = 16, each: list[dict] | None = None, **fields: Any
+    ) -> list:
         """One answer per prompt, in order; `each` adds fields of its own to each request."""
         extra = each or [{}] * len(prompts)
         with ThreadPoolExecutor(concurrency) as threads:
@@ -49,6 +54,22 @@ class Server:
     def get(self, path: str) -> requests.Response:
         return requests.get(self.url + path, timeout=60)
 
+    def stream(self, path: str, payload: dict, *, timeout: float = 300) -> Iterator[dict]:
+        """The events of a streamed answer. Closing the iterator before its end disconnects the client."""
+        with self.post(path, {**payload, "stream": True}, timeout=timeout, stream=True) as response:
+            response.raise_for_status()
+            for line in response.iter_lines():
+                if line.startswith(b"data: ") and line != b"data: [DONE]":
+                    yield json.loads(line[len(b"data: ") :])
+
+    def load(self) -> dict:
+        """Running and waiting requests and used KV slots, as the scheduler counts them now."""
+        return self.get("/v1/loads").json()["loads"][0]
+
+    def flush_cache(self) -> None:
+        """Forget all cached prefixes. Raises unless the server is idle."""
+        self.post("/flush_cache", None).raise_for_status()
+
     def is_alive(self) -> bool:
         return self.process.poll() is None and self.get("/health").status_code == 200
 
@@ -59,11 +80,13 @@ def _payload(prompt: str | list[int], fields: dict) -> dict:
 
 
 @contextmanager
-def running_server(model: Path, log: Path, *args: str, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """`hetero-spec serve` on a free port, up and healthy; stopped with all its children at the end."""
+def running_server(
+    model: Path, log: Path, *args: str, env: dict[str, str] | None = None, command: tuple[str, ...] = SERVE
+) -> Iterator[Server]:
+    """A server on a free port, up and healthy; stopped with all its children at the end."""
     port = _free_port()
-    command = [sys.executable, "-m", "sglang_hetero_spec.cli", "serve", "--model-path", str(model)]
-    command += ["--host", HOST, "--port", str(port), *QUIET_ARGS, *args]
+    command = (*command, "--model-path", str(model))
+    command += ("--host", HOST, "--port", str(port), *QUIET_ARGS, *args)
     with log.open("w") as output:
         process = subprocess.Popen(
             command,

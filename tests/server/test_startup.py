@@ -1,0 +1,93 @@
+"""A start that cannot go well ends at once: exit code 2, one sentence on stderr, no traceback, no model loaded.
+
+Each costs the imports of SGLang, so only a few go end to end; tests of server_args and of pools have the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sglang_hetero_spec.cpu.engine import SHIM_DIR
+from tests.support.routed_pool import RoutedPool
+from tests.support.servers import LAUNCH, SERVE
+
+
+def start(command: tuple[str, ...], *args: str, **env: str) -> tuple[int, str, str]:
+    """Exit code, the sentence on stderr that is ours, and all of stderr."""
+    cpu = {"PYTHONPATH": SHIM_DIR, "SGLANG_USE_CPU_ENGINE": "1"} if command is LAUNCH else {}
+    ran = subprocess.run(
+        [*command, *args, "--port", "1"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **cpu, **env},
+    )
+    ours = [line for line in ran.stderr.splitlines() if line.startswith("hetero-spec: ")]
+    assert len(ours) <= 2, ran.stderr
+    return ran.returncode, ours[-1] if ours else "", ran.stderr
+
+
+def check_refused(started: tuple[int, str, str], *words: str) -> None:
+    code, sentence, stderr = started
+    assert code == 2, stderr
+    assert all(word in sentence for word in words), stderr
+    assert sentence.endswith(".") and "Traceback" not in stderr
+    assert "Load weight" not in stderr and "KV Cache" not in stderr
+
+
+def on_cpu(routed: RoutedPool, *args: str) -> tuple[str, ...]:
+    return ("--model-path", str(routed.target), "--device", "cpu", *args)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--enable-hierarchical-cache",), ("--enable-hierarchical-cache", "leave it out")),
+        (("--tokenizer-worker-num", "2"), ("--tokenizer-worker-num above 1", "use 1")),
+        (("--speculative-num-steps", "4"), ("--speculative-num-steps", "pool.json")),
+    ],
+)
+def test_what_hetero_does_not_support_is_refused_by_name(
+    routed: RoutedPool, args: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    command = LAUNCH if args[0] == "--enable-hierarchical-cache" else SERVE
+    check_refused(start(command, *on_cpu(routed, *routed.args, *args)), "does not support", *words)
+
+
+def test_a_missing_pool(routed: RoutedPool, tmp_path: Path) -> None:
+    args = ("--speculative-algorithm", "HETERO", "--speculative-draft-model-path", str(tmp_path / "none"))
+    for command in (SERVE, LAUNCH):
+        check_refused(start(command, *on_cpu(routed, *args)), str(tmp_path / "none"))
+
+
+def test_a_pool_with_an_unknown_key(routed: RoutedPool, tmp_path: Path) -> None:
+    manifest = json.loads((routed.pool / "pool.json").read_text())
+    manifest["drafters"][0]["steps"] = 3
+    (tmp_path / "pool.json").write_text(json.dumps(manifest))
+    args = ("--speculative-algorithm", "HETERO", "--speculative-draft-model-path", str(tmp_path))
+    for command in (SERVE, LAUNCH):
+        check_refused(start(command, *on_cpu(routed, *args)), "pool.json", "drafters[0]", "steps")
+
+
+def test_no_pool(routed: RoutedPool) -> None:
+    for command in (SERVE, LAUNCH):
+        started = start(command, *on_cpu(routed, "--speculative-algorithm", "HETERO"))
+        check_refused(started, "--speculative-draft-model-path")
+
+
+def test_a_hook_that_did_not_take_hold(routed: RoutedPool, tmp_path: Path) -> None:
+    """SGLang logs and forgets a hook that fails. No installed SGLang makes one fail, so one is made to."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sglang_hetero_spec.worker.hooks as ours\n"
+        "first = ours.HOOKS[0]\n"
+        "moved = type(first)(first.target + '_moved', first.kind, first.function, first.why, first.retire)\n"
+        "ours.HOOKS = (moved, *ours.HOOKS[1:])\n"
+    )
+    path = os.pathsep.join((SHIM_DIR, str(tmp_path)))
+    started = start(LAUNCH, *on_cpu(routed, *routed.args), PYTHONPATH=path)
+    check_refused(started, "_moved did not take hold", "hetero-spec doctor")
