@@ -19,8 +19,8 @@ from sglang_hetero_spec.doctor_probe import ProbeResult, probe
 
 DISTRIBUTION, PLUGIN_GROUP, PLUGIN_NAME = "sglang-hetero-spec", "sglang.srt.plugins", "hetero_spec"
 PLUGIN_VALUE = "sglang_hetero_spec.plugin:register"
-REINSTALL = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
-MIN_PYTHON, MIN_MEMORY_GIB, MIN_CORES = (3, 10), 4.0, 2
+REINSTALL = f"install {DISTRIBUTION} again"
+MIN_PYTHON, MIN_MEMORY_GIB, MIN_CORES = (3, 11), 4.0, 2
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -42,9 +42,7 @@ def examine(pool: str | None = None, run_probe: Callable[[], ProbeResult] = prob
     """All checks, in the order of the table. Takes about 20 s: a child imports SGLang."""
     checks = [_guarded(name, function) for name, function in _LIGHT]
     if _installed("sglang") is None:
-        checks.append(
-            Check("SGLang's inside", "fail", "not looked at: SGLang is not installed", _install_sglang())
-        )
+        checks.append(Check("SGLang's inside", "fail", "not looked at: SGLang is not installed", _install_sglang()))
     else:
         checks += _probe_checks(run_probe)
     checks += [_guarded(name, function) for name, function in _MACHINE]
@@ -63,7 +61,7 @@ def _guarded(name: str, function: Callable[[], Check]) -> Check:
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < MIN_PYTHON:
-        return Check("Python", "fail", version, "use Python 3.10 or newer")
+        return Check("Python", "fail", version, "use Python 3.11 or newer")
     return Check("Python", "ok", version)
 
 
@@ -72,9 +70,7 @@ def _sglang() -> Check:
     if installed is None:
         return Check("SGLang", "fail", "not installed", _install_sglang())
     if installed != SGLANG_VERSION:
-        return Check(
-            "SGLang", "fail", f"{installed}, but this version needs {SGLANG_VERSION}", _install_sglang()
-        )
+        return Check("SGLang", "fail", f"{installed}, but this version needs {SGLANG_VERSION}", _install_sglang())
     return Check("SGLang", "ok", installed)
 
 
@@ -111,9 +107,7 @@ def _memory() -> Check:
         return Check("memory", "warn", "unknown on this system", f"have at least {MIN_MEMORY_GIB:g} GiB free")
     detail = f"{free / 2**30:.1f} GiB available"
     if free < MIN_MEMORY_GIB * 2**30:
-        return Check(
-            "memory", "warn", detail, f"free some: an engine wants {MIN_MEMORY_GIB:g} GiB and its weights"
-        )
+        return Check("memory", "warn", detail, f"free some: an engine wants {MIN_MEMORY_GIB:g} GiB and its weights")
     return Check("memory", "ok", detail)
 
 
@@ -121,13 +115,9 @@ def _cores() -> Check:
     cores, setting = usable_cores(), os.environ.get("OMP_NUM_THREADS")
     if setting is not None and setting.isdigit() and int(setting) > cores:
         detail = f"{cores} usable, but OMP_NUM_THREADS is {setting}"
-        return Check(
-            "cores", "warn", detail, f"export OMP_NUM_THREADS={cores}: threads in excess wait for each other"
-        )
+        return Check("cores", "warn", detail, f"export OMP_NUM_THREADS={cores}: threads in excess wait for each other")
     if cores < MIN_CORES:
-        return Check(
-            "cores", "warn", f"{cores} usable", f"have {MIN_CORES}: server and tokenizer run side by side"
-        )
+        return Check("cores", "warn", f"{cores} usable", f"have {MIN_CORES}: server and tokenizer run side by side")
     return Check("cores", "ok", f"{cores} usable")
 
 
@@ -157,9 +147,7 @@ def _probe_checks(run_probe: Callable[[], ProbeResult]) -> Iterator[Check]:
         result = run_probe()
         yield from (_checked(finding) for finding in result.findings)
         if result.error is not None:
-            yield Check(
-                "SGLang's inside", "fail", result.error, f"{_install_sglang()} in a fresh environment"
-            )
+            yield Check("SGLang's inside", "fail", result.error, f"{_install_sglang()} in a fresh environment")
     except Exception as error:
         yield Check("SGLang's inside", "fail", f"could not look ({type(error).__name__}: {error})", REINSTALL)
 

@@ -24,9 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from sglang_hetero_spec.commands.checked import checked_pool
 
     if args.target is not None and not Path(args.target).is_dir():
-        raise UsageError(
-            f"--target {args.target} is not a folder; give the folder of the target's checkpoint."
-        )
+        raise UsageError(f"--target {args.target} is not a folder; give the folder of the target's checkpoint.")
     pool = checked_pool(args.pool, args.target)
     if args.json:
         print_json(as_dict(pool))
@@ -48,8 +46,7 @@ def as_dict(pool: Pool) -> dict[str, Any]:
         "drafters": [_drafter_dict(drafter) for drafter in pool.drafters],
         "tasks": [{"id": task.id, "name": task.name, "drafter": task.drafter} for task in pool.tasks],
         "fallback_drafter": pool.fallback_drafter,
-        "router": pool.router
-        and {"path": str(pool.router.path), "min_confidence": pool.router.min_confidence},
+        "router": pool.router and {"path": str(pool.router.path), "min_confidence": pool.router.min_confidence},
     }
 
 

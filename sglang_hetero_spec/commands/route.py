@@ -47,9 +47,7 @@ def read_prompts(name: str) -> Iterator[str]:
     except OSError as error:
         raise UsageError(f"--file {name} cannot be read ({error.strerror}); check the path.") from None
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"--file {name} is not UTF-8 (byte {error.start}); save it again as UTF-8."
-        ) from None
+        raise UsageError(f"--file {name} is not UTF-8 (byte {error.start}); save it again as UTF-8.") from None
     # Not splitlines(): a prompt may hold a form feed or a Unicode line separator.
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.removesuffix("\r")
@@ -70,9 +68,7 @@ def _json_prompt(name: str, number: int, line: str) -> str:
     except (ValueError, KeyError, TypeError, RecursionError):
         prompt = None
     if not isinstance(prompt, str):
-        raise UsageError(
-            f'--file {name}, line {number}, is not an object with a string "prompt"; correct it.'
-        )
+        raise UsageError(f'--file {name}, line {number}, is not an object with a string "prompt"; correct it.')
     return prompt
 
 
@@ -80,25 +76,16 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table()
-    for heading in rows[0]:
-        table.add_column(
-            heading.replace("_", " "), justify="right" if _is_number(rows[0][heading]) else "left"
-        )
+    table = Table("prompt", "task", "drafter", "confidence", "source", "spoke for it", "time")
     for row in rows:
-        table.add_row(*(escape(_cell(value)) for value in row.values()))
+        confidence = "-" if row["confidence"] is None else f"{row['confidence']:.3f}"
+        terms = ", ".join(repr(term["term"]) for term in row["top_terms"][:3])
+        cells = (_short(row["prompt"]), row["task"] or "-", row["drafter"], confidence, row["source"], terms)
+        table.add_row(*map(escape, cells), f"{row['microseconds']:.0f} us")
     console().print(table)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = "".join(c if c.isprintable() else " " for c in text)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _short(text: str, limit: int = 48) -> str:
+    """One printable line of a prompt."""
+    line = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 3] + "..."

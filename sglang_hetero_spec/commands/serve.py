@@ -25,9 +25,7 @@ SGLang's own options follow.
 
 def add(subcommands: Any) -> None:
     """For the list of commands only: `serve` has SGLang's options, `cli` hands them over unparsed."""
-    subcommands.add_parser(
-        "serve", help="SGLang's server with the same flags, also without a GPU", add_help=False
-    )
+    subcommands.add_parser("serve", help="SGLang's server with the same flags, also without a GPU", add_help=False)
 
 
 def run(arguments: Sequence[str]) -> NoReturn:
@@ -54,11 +52,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--speculative-draft-model-path", "--speculative-draft-model")
     try:
         options = parser.parse_known_args(list(arguments))[0]
-        return (
-            parser.parse_known_args([*_from_config(options.config), *arguments])[0]
-            if options.config
-            else options
-        )
+        return parser.parse_known_args([*_from_config(options.config), *arguments])[0] if options.config else options
     except _ParseError:
         return parser.parse_known_args([])[0]
 

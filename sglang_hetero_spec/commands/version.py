@@ -19,9 +19,7 @@ def add(subcommands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     installed = installed_sglang()
     if args.json:
-        print_json(
-            {"version": __version__, "sglang_supported": SGLANG_VERSION, "sglang_installed": installed}
-        )
+        print_json({"version": __version__, "sglang_supported": SGLANG_VERSION, "sglang_installed": installed})
     else:
         print(f"hetero-spec {__version__} (for SGLang {SGLANG_VERSION}; installed: {installed or 'none'})")
     return DONE

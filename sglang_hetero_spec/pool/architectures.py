@@ -54,30 +54,22 @@ REWRITTEN = frozenset(
 )
 
 _DRAFT_HEAD = re.compile(r"Eagle|NextN|MTP|DFlash|DSpark|Medusa|Assistant", re.IGNORECASE)
-_NO_LANGUAGE_MODEL = re.compile(
-    r"For(MaskedLM|\w*Classification|QuestionAnswering|\w*Reward\w*|\w*Embedding)$"
-)
+_NO_LANGUAGE_MODEL = re.compile(r"For(MaskedLM|\w*Classification|QuestionAnswering|\w*Reward\w*|\w*Embedding)$")
 
 
 def refuse_architecture(config: dict[str, Any], path: Path) -> None:
     """PoolError unless the config.json at `path` is of a causal LM that SGLang can draft with."""
     if "auto_map" in config:
-        raise PoolError(
-            f"{path}: `auto_map` would run code of the checkpoint; remove it, or use another draft model."
-        )
+        raise PoolError(f"{path}: `auto_map` would run code of the checkpoint; remove it, or use another draft model.")
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
-        raise PoolError(
-            f"{path}: `architectures` is {shown(names)}; name the model's class, as transformers saves it."
-        )
+        raise PoolError(f"{path}: `architectures` is {shown(names)}; name the model's class, as transformers saves it.")
     name, use = names[0], "use a dense causal LM (Llama, Qwen2, Qwen3, Gemma, ...)"
     if name in REWRITTEN:
         raise PoolError(
             f"{path}: `architectures` is {name}, which SGLang 0.5.23 turns into a head of the target; {use}."
         )
     if _DRAFT_HEAD.search(name):
-        raise PoolError(
-            f"{path}: `architectures` is {name}, a head that needs its target's hidden states; {use}."
-        )
+        raise PoolError(f"{path}: `architectures` is {name}, a head that needs its target's hidden states; {use}.")
     if _NO_LANGUAGE_MODEL.search(name):
         raise PoolError(f"{path}: `architectures` is {name}, not a language model; {use}.")

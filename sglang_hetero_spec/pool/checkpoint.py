@@ -19,9 +19,7 @@ def check_checkpoint(folder: Path, field: str) -> dict[str, Any]:
     """The folder's config.json, once folder and weights passed. `field` is "<file>: `drafters[i].path`"."""
     config_path = folder / "config.json"
     if not config_path.is_file():
-        raise PoolError(
-            f"{field} is {folder}, which has no config.json; put the draft model's checkpoint there."
-        )
+        raise PoolError(f"{field} is {folder}, which has no config.json; put the draft model's checkpoint there.")
     refuse_pickles(folder)
     config = read_object(config_path)
     refuse_architecture(config, config_path)
@@ -51,16 +49,12 @@ def vocab_size(config: dict[str, Any]) -> int | None:
 def _check_weights(folder: Path, field: str) -> None:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise PoolError(
-            f"{field} is {folder}, which has no *.safetensors file; save the weights as safetensors."
-        )
+        raise PoolError(f"{field} is {folder}, which has no *.safetensors file; save the weights as safetensors.")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         missing = _indexed(index) - {file.name for file in files}
         if missing:
-            raise PoolError(
-                f"{index} names {listed(sorted(missing))}, missing in {folder}; copy the whole checkpoint."
-            )
+            raise PoolError(f"{index} names {listed(sorted(missing))}, missing in {folder}; copy the whole checkpoint.")
     for file in files:
         read_header(file)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 _SHOWN_CHARS = 80
 
@@ -21,9 +22,9 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
 
 
-def listed(names: object) -> str:
+def listed(names: Iterable[str]) -> str:
     """Names for a sentence: `a`, `b`, `c`; long lists are cut."""
-    items = [f"`{name}`" for name in names]  # type: ignore[attr-defined]
+    items = [f"`{name}`" for name in names]
     if len(items) > 12:
         items = [*items[:12], f"and {len(items) - 12} more"]
     return ", ".join(items) or "none"

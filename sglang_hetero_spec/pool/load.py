@@ -57,9 +57,7 @@ def _check_names(manifest: Manifest, where: Path) -> None:
     references += [(f"tasks[{index}].drafter", task.drafter) for index, task in enumerate(manifest.tasks)]
     for field, name in references:
         if name not in drafters:
-            raise PoolError(
-                f"{where}: `{field}` is {shown(name)}, which is no drafter; use one of {listed(drafters)}."
-            )
+            raise PoolError(f"{where}: `{field}` is {shown(name)}, which is no drafter; use one of {listed(drafters)}.")
 
 
 def _check_unique(names: list[str], group: str, key: str, where: Path) -> None:
@@ -67,14 +65,11 @@ def _check_unique(names: list[str], group: str, key: str, where: Path) -> None:
         first = names.index(name)
         if first < index:
             raise PoolError(
-                f"{where}: `{group}[{index}].{key}` is {shown(name)}, as is `{group}[{first}].{key}`;"
-                " rename one."
+                f"{where}: `{group}[{index}].{key}` is {shown(name)}, as is `{group}[{first}].{key}`; rename one."
             )
 
 
-def _drafter(
-    root: Path, where: Path, index: int, drafter: Drafter, tokenizer: TargetTokenizer
-) -> DrafterSpec:
+def _drafter(root: Path, where: Path, index: int, drafter: Drafter, tokenizer: TargetTokenizer) -> DrafterSpec:
     start = f"{where}: `drafters[{index}]"
     shape = tree_shape(drafter, start)
     return DrafterSpec(

@@ -67,9 +67,7 @@ class Pool:
         for index, drafter in enumerate(self.drafters):
             if drafter.name == name:
                 return index
-        raise KeyError(
-            f"no drafter `{name}` in {self.root}: it has {', '.join(d.name for d in self.drafters)}"
-        )
+        raise KeyError(f"no drafter `{name}` in {self.root}: it has {', '.join(d.name for d in self.drafters)}")
 
     def task(self, task_id: str) -> TaskSpec:
         """The task of that id; KeyError names the known ones."""

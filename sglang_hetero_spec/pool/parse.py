@@ -41,9 +41,7 @@ def _check_version(raw: dict[str, Any], where: Path) -> None:
     """First of all: a newer manifest may have keys and words that the other checks would call wrong."""
     found = raw.get("format")
     if found != schema.FORMAT:
-        raise PoolError(
-            f"{where}: `format` is {shown(found)}, not {shown(schema.FORMAT)}; is this a pool's manifest?"
-        )
+        raise PoolError(f"{where}: `format` is {shown(found)}, not {shown(schema.FORMAT)}; is this a pool's manifest?")
     version = raw.get("schema_version")
     if type(version) is not int or version < 1:
         raise PoolError(
@@ -91,11 +89,7 @@ def _sentence(error: dict[str, Any], where: Path) -> str:
     if kind in ("greater_than_equal", "less_than_equal", "finite_number"):
         return f"{start} is {shown(value)}; give a number from 0 to 1."
     expected = _TYPES.get(kind)
-    return (
-        f"{start} is {shown(value)}; give {expected}."
-        if expected
-        else f"{start} is {shown(value)}: {error['msg']}."
-    )
+    return f"{start} is {shown(value)}; give {expected}." if expected else f"{start} is {shown(value)}: {error['msg']}."
 
 
 def dotted(location: tuple[int | str, ...]) -> str:

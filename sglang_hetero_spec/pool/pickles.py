@@ -20,8 +20,7 @@ def refuse_pickles(folder: Path) -> None:
             reason = _reason(path)
             if reason:
                 raise PoolError(
-                    f"{path} {reason}, and nothing in a pool may be a pickle; remove it"
-                    " (weights: *.safetensors only)."
+                    f"{path} {reason}, and nothing in a pool may be a pickle; remove it (weights: *.safetensors only)."
                 )
 
 

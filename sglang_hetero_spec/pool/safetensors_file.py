@@ -46,10 +46,6 @@ def read_header(path: Path) -> dict[str, Any]:
             raise ValueError
         return header
     except OSError as error:
-        raise PoolError(
-            f"{path} cannot be read ({error.strerror}); check the path and its permissions."
-        ) from None
+        raise PoolError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        raise PoolError(
-            f"{path} is truncated or not a safetensors file; copy or save the weights again."
-        ) from None
+        raise PoolError(f"{path} is truncated or not a safetensors file; copy or save the weights again.") from None

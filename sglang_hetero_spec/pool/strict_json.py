@@ -18,18 +18,14 @@ def read_text(path: Path, limit: int = MAX_MANIFEST_BYTES) -> str:
         if not path.is_file():
             raise PoolError(f"{path} is not a file; put the JSON file of that name there.")
         if size > limit:
-            raise PoolError(
-                f"{path} has {size} bytes, more than {limit}; it is not the file that it should be."
-            )
+            raise PoolError(f"{path} has {size} bytes, more than {limit}; it is not the file that it should be.")
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise PoolError(f"{path} is missing; check the path, or make the file again.") from None
     except UnicodeDecodeError as error:
         raise PoolError(f"{path} is not UTF-8 (byte {error.start}); save it again as UTF-8.") from None
     except OSError as error:
-        raise PoolError(
-            f"{path} cannot be read ({error.strerror}); check the path and its permissions."
-        ) from None
+        raise PoolError(f"{path} cannot be read ({error.strerror}); check the path and its permissions.") from None
 
 
 def parse_object(text: str, where: Path) -> dict[str, Any]:

@@ -23,23 +23,17 @@ def tree_shape(drafter: Drafter, where: str) -> TreeShape:
     if drafter.kind == "none":
         return _no_tree(drafter, where)
     if drafter.num_steps is None:
-        raise PoolError(
-            f"{where}.num_steps` is missing; give a whole number from 1 to {kinds.MAX_NUM_STEPS}."
-        )
+        raise PoolError(f"{where}.num_steps` is missing; give a whole number from 1 to {kinds.MAX_NUM_STEPS}.")
     num_steps = _bounded(drafter.num_steps, 1, kinds.MAX_NUM_STEPS, f"{where}.num_steps`")
     topk = _bounded(1 if drafter.topk is None else drafter.topk, 1, kinds.MAX_TOPK, f"{where}.topk`")
-    return TreeShape(
-        num_steps, topk, _num_draft_tokens(drafter, num_steps, topk, f"{where}.num_draft_tokens`")
-    )
+    return TreeShape(num_steps, topk, _num_draft_tokens(drafter, num_steps, topk, f"{where}.num_draft_tokens`"))
 
 
 def _no_tree(drafter: Drafter, where: str) -> TreeShape:
     for field, only in (("num_steps", 0), ("topk", 1), ("num_draft_tokens", 1)):
         value = getattr(drafter, field)
         if value not in (None, only):
-            raise PoolError(
-                f"{where}.{field}` is {value}, but kind `none` drafts nothing; remove it, or give {only}."
-            )
+            raise PoolError(f"{where}.{field}` is {value}, but kind `none` drafts nothing; remove it, or give {only}.")
     return TreeShape(0, 1, 1)
 
 
@@ -54,9 +48,7 @@ def _num_draft_tokens(drafter: Drafter, num_steps: int, topk: int, field: str) -
         return num_steps + 1
     highest = min(kinds.MAX_NUM_DRAFT_TOKENS, kinds.max_tree_nodes(num_steps, topk))
     if value is None:
-        raise PoolError(
-            f"{field} is missing; a tree (`topk` {topk}) needs a whole number from 2 to {highest}."
-        )
+        raise PoolError(f"{field} is missing; a tree (`topk` {topk}) needs a whole number from 2 to {highest}.")
     return _bounded(value, 2, highest, field, f" for {num_steps} steps of topk {topk}")
 
 

@@ -40,8 +40,7 @@ def write_pool_manifest(
     manifest: dict[str, Any] = {"format": FORMAT, "schema_version": SCHEMA_VERSION}
     manifest["target"] = _target(target, target_name, hashes)
     manifest["drafters"] = [
-        _with_hashes(root, drafter, index) if hashes else dict(drafter)
-        for index, drafter in enumerate(drafters)
+        _with_hashes(root, drafter, index) if hashes else dict(drafter) for index, drafter in enumerate(drafters)
     ]
     manifest["tasks"] = [dict(task) for task in tasks]
     manifest["fallback_drafter"] = fallback_drafter

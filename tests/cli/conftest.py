@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,3 +40,29 @@ def hetero_spec(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
         return Ran(code, out, err)
 
     return run
+
+
+PROMPTS = {
+    "code": ("def add(a, b):", "import os and print the path", "class Stack: push and pop", "for i in range(10):"),
+    "chat": ("Hello, how are you today?", "Tell me about your holiday", "What a lovely day", "Good morning, dear"),
+}
+
+
+@pytest.fixture(scope="session")
+def router_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real router for the two tasks of the fake pool, fitted once."""
+    from sglang_hetero_spec.router.fit import fit_router
+
+    folder = tmp_path_factory.mktemp("fitted") / "router"
+    pairs = [(f"{prompt} {number}", task) for task, texts in PROMPTS.items() for prompt in texts for number in range(6)]
+    fit_router([prompt for prompt, _ in pairs], [task for _, task in pairs]).save(folder)
+    return folder
+
+
+@pytest.fixture
+def routed_pool(tmp_path: Path, router_files: Path) -> FakePool:
+    """A pool with a real router."""
+    fake = FakePool(tmp_path)
+    shutil.rmtree(fake.root / "router")
+    shutil.copytree(router_files, fake.root / "router")
+    return fake

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from fake_pool import FakePool, write_checkpoint, write_json, write_router, write_tokenizer, write_weights
 
-from sglang_hetero_spec.pool import digest, tokenizer_sha256, weights_sha256
+from sglang_hetero_spec.pool import PoolError, digest, tokenizer_sha256, weights_sha256
 from sglang_hetero_spec.pool.architectures import REWRITTEN
 
 
@@ -352,3 +352,28 @@ def test_rewritten_architectures_are_those_of_the_pinned_sglang() -> None:
     by_class = {"Dots3NoteForCausalLM"}  # rewritten by the type of its config, not by name
     assert REWRITTEN - names == by_class
     assert "isinstance(self.hf_text_config, Dots3Config)" in ast.unparse(function)
+
+
+def test_index_that_is_none(pool: FakePool) -> None:
+    index = pool.code / "model.safetensors.index.json"
+    write_json(index, {"weight_map": [1]})
+    assert pool.refusal() == f"{index}: `weight_map` is [1]; save the checkpoint again."
+
+
+def test_weights_hash_of_a_folder_without_weights(pool: FakePool) -> None:
+    (pool.code / "model.safetensors").unlink()
+    with pytest.raises(PoolError, match=r"has no \*\.safetensors file"):
+        weights_sha256(pool.code)
+
+
+def test_a_line_break_in_a_path_does_not_break_the_sentence(pool: FakePool) -> None:
+    moved = pool.root.rename(pool.root.with_name("po\nol\x1b[2J"))
+    pool.root, pool.manifest_path = moved, moved / "pool.json"
+    pool.drafters[0]["topk"] = 0
+    assert "/po?ol?[2J/pool.json: `drafters[0].topk` is 0;" in pool.refusal()
+
+
+def test_many_names_are_cut(pool: FakePool) -> None:
+    write_router(pool.root / "router", ["code", "chat", *(f"t{index:02}" for index in range(20))])
+    assert "`t11`, `and 8 more`" not in pool.refusal()
+    assert "`t11`, and 8 more; only pool.json has none" in pool.refusal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -121,13 +122,32 @@ def test_a_short_safetensors_header_is_no_pickle(pool: FakePool) -> None:
     load_pool(pool.root)
 
 
-def test_sharded_weights_have_one_hash(pool: FakePool) -> None:
-    before = weights_sha256(pool.code)
+def test_hash_of_weights_is_what_sha256sum_prints(pool: FakePool) -> None:
+    one = hashlib.sha256((pool.code / "model.safetensors").read_bytes()).hexdigest()
+    assert weights_sha256(pool.code) == one
     write_weights(pool.code / "model-00002.safetensors", 3.0)
-    after = weights_sha256(pool.code)
-    assert before != after
-    write_weights(pool.code / "model-00002.safetensors", 4.0)
-    assert weights_sha256(pool.code) != after
+    two = hashlib.sha256((pool.code / "model-00002.safetensors").read_bytes()).hexdigest()
+    lines = f"{two}  model-00002.safetensors\n{one}  model.safetensors\n"
+    assert weights_sha256(pool.code) == hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_a_complete_sharded_checkpoint_is_accepted(pool: FakePool) -> None:
+    write_weights(pool.code / "model-00002.safetensors")
+    shards = {"a": "model.safetensors", "b": "model-00002.safetensors"}
+    write_json(pool.code / "model.safetensors.index.json", {"weight_map": shards})
+    load_pool(pool.root)
+
+
+@pytest.mark.parametrize("sizes", [{"text_config": {"vocab_size": 64}}, {"vocab_size": "many"}, {"text_config": 3}, {}])
+def test_vocab_size_may_be_nested_or_missing(pool: FakePool, sizes: dict[str, object]) -> None:
+    write_json(pool.code / "config.json", {"architectures": ["LlamaForCausalLM"], **sizes})
+    load_pool(pool.root, target=pool.target)
+
+
+def test_nested_vocab_size_counts(pool: FakePool) -> None:
+    sizes = {"text_config": {"vocab_size": 3}}
+    write_json(pool.code / "config.json", {"architectures": ["LlamaForCausalLM"], **sizes})
+    assert "has a `vocab_size` of 3" in pool.refusal(target=pool.target)
 
 
 def test_names_of_limits_are_usable(pool: FakePool) -> None:
