@@ -32,7 +32,6 @@ def _long(num_tokens: int) -> list[int]:
 
 
 EDGES = {
-    "empty text": _generate(""),
     "no ids": _generate([]),
     "no prompt": _generate(None),
     "one token": _generate("a"),
@@ -40,8 +39,6 @@ EDGES = {
     "control characters": _generate("\x00\x01\x02\t\r\n\x1b[0m\x7f\x85"),
     "blanks": _generate("   \n\n   "),
     "not a character": _generate("\ufffe\uffff\ud83d\ude00 \u202e"),
-    "an id too high": _generate([5, 6, 100_000]),
-    "a negative id": _generate([5, -1, 6]),
     "ids that are text": ("/generate", {"input_ids": ["a", "b"], "sampling_params": {"max_new_tokens": 2}}),
     "no new tokens": _generate("hello", max_new_tokens=0),
     "one new token": _generate("hello", max_new_tokens=1),
@@ -50,15 +47,9 @@ EDGES = {
     "an unknown parameter": _generate("hello", temparature=1),
     "a temperature below zero": _generate("hello", temperature=-1),
     "a top-p above one": _generate("hello", temperature=1, top_p=2),
-    "a batch with an empty text": ("/generate", {"text": ["", "b"], "sampling_params": {"max_new_tokens": 2}}),
     "an empty batch": ("/generate", {"text": [], "sampling_params": {"max_new_tokens": 2}}),
-    "an empty completion": ("/v1/completions", {"model": "m", "prompt": "", "max_tokens": 4, "temperature": 0}),
     "a completion of no tokens": ("/v1/completions", {"model": "m", "prompt": "a", "max_tokens": 0}),
     "a chat without messages": ("/v1/chat/completions", {"model": "m", "messages": [], "max_tokens": 4}),
-    "an empty chat": (
-        "/v1/chat/completions",
-        {"model": "m", "messages": [{"role": "user", "content": ""}], "max_tokens": 4, "temperature": 0},
-    ),
     **{f"context {less:+d}": _generate(_long(CONTEXT + less), max_new_tokens=40) for less in (1, 0, -1, -2, -6, -7)},
     **{
         f"{num} up to the end": _generate(_long(num), max_new_tokens=100_000, ignore_eos=True)
@@ -66,6 +57,18 @@ EDGES = {
     },
     "text beyond the context": _generate("x" * (3 * CONTEXT)),
     "more tokens than fit": _generate(_long(CONTEXT - 20), max_new_tokens=40),
+}
+
+
+# Texts that are no tokens at all (with a tokenizer that adds none).
+EMPTY = {
+    "text": _generate(""),
+    "text of a batch": ("/generate", {"text": ["b", ""], "sampling_params": {"max_new_tokens": 2}}),
+    "completion": ("/v1/completions", {"model": "m", "prompt": "", "max_tokens": 4, "temperature": 0}),
+    "chat": (
+        "/v1/chat/completions",
+        {"model": "m", "messages": [{"role": "user", "content": ""}], "max_tokens": 4, "temperature": 0},
+    ),
 }
 
 
