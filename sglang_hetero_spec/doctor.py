@@ -69,7 +69,7 @@ def _sglang() -> Check:
     installed = _installed("sglang")
     if installed is None:
         return Check("SGLang", "fail", "not installed", _install_sglang())
-    if installed != SGLANG_VERSION:
+    if installed.split("+")[0] != SGLANG_VERSION:  # 0.5.23+cpu is 0.5.23
         return Check("SGLang", "fail", f"{installed}, but this version needs {SGLANG_VERSION}", _install_sglang())
     return Check("SGLang", "ok", installed)
 

@@ -25,11 +25,11 @@ class TargetTokenizer:
         folder = Path(target) if target is not None and Path(target).is_dir() else None
         if folder is None or not vocabulary.has_tokenizer(folder):
             return cls(None, sha256)
-        found = vocabulary.tokenizer_sha256(folder) if sha256 else None
-        if found != sha256:
+        found = vocabulary.tokenizer_mismatch(folder, sha256) if sha256 else None
+        if found is not None:
             raise PoolError(
-                f"{manifest}: `target.tokenizer_sha256` is {sha256}, but the target {folder} has {found} (of"
-                " its id-to-token map); serve the target that the pool was made for, or correct the hash."
+                f"{manifest}: `target.tokenizer_sha256` is {sha256}, but the tokenizer of the target {folder} has"
+                f" {found}; serve the target that the pool was made for, or correct the hash."
             )
         return cls(folder, sha256)
 
@@ -52,17 +52,17 @@ def check_tokenizer(
 
 
 def _check_hash(folder: Path, expected: str, field: str) -> None:
-    found = vocabulary.tokenizer_sha256(folder)
-    if found != expected:
+    found = vocabulary.tokenizer_mismatch(folder, expected)
+    if found is not None:
         raise PoolError(
-            f"{field} is {expected}, but the tokenizer in {folder} has {found} (of its id-to-token map);"
-            " restore the file, or correct the hash if the change is wanted."
+            f"{field} is {expected}, but the tokenizer in {folder} has {found}; restore the file, or correct the"
+            " hash if the change is wanted."
         )
 
 
 def _check_target_hash(folder: Path, field: str, expected: str) -> None:
-    found = vocabulary.tokenizer_sha256(folder)
-    if found != expected:
+    found = vocabulary.tokenizer_mismatch(folder, expected)
+    if found is not None:
         raise PoolError(
             f'{field} is "shared", but the tokenizer in {folder} has the hash {found} and not the target\'s'
             f" {expected}; use a draft model with the target's tokenizer, or give the target as a folder to"

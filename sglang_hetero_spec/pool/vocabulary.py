@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sglang_hetero_spec.pool.digest import file_key
+from sglang_hetero_spec.pool.digest import file_key, file_sha256
 from sglang_hetero_spec.pool.errors import PoolError
 from sglang_hetero_spec.pool.strict_json import read_text
 
@@ -38,9 +38,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 def read_vocabulary(folder: Path) -> Vocabulary:
     """The vocabulary in `folder`/tokenizer.json, the format of the `tokenizers` library."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise PoolError(f"{path} is missing; put the tokenizer that the model was trained with there.")
+    path = _file(folder)
     key = file_key(path)
     if key not in _cache:
         _cache[key] = _parse(path)
@@ -48,12 +46,24 @@ def read_vocabulary(folder: Path) -> Vocabulary:
 
 
 def tokenizer_sha256(folder: Path) -> str:
-    """Hex SHA-256 of the id -> token map, as a manifest gives it: the same for any layout of tokenizer.json.
+    """Hex SHA-256 of the id -> token map, as `write_pool_manifest` gives it: the same for any layout of the file.
 
     Hashed is the UTF-8 of the compact JSON list [[id, token], ...], sorted by id, non-ASCII escaped.
     """
     pairs = sorted(read_vocabulary(folder).tokens.items())
     return hashlib.sha256(json.dumps(pairs, separators=(",", ":")).encode()).hexdigest()
+
+
+def tokenizer_mismatch(folder: Path, expected: str) -> str | None:
+    """None if `expected` is a hash of the tokenizer in `folder`, else the hashes that it has, for a sentence.
+
+    A manifest may give the hash of tokenizer.json as `sha256sum` prints it, or `tokenizer_sha256`.
+    """
+    of_file = file_sha256(_file(folder))
+    if expected == of_file:
+        return None
+    of_tokens = tokenizer_sha256(folder)
+    return None if expected == of_tokens else f"{of_file} (its id-to-token map: {of_tokens})"
 
 
 def differing_ids(one: Vocabulary, other: Vocabulary) -> list[int]:
@@ -72,6 +82,13 @@ def differing_ids(one: Vocabulary, other: Vocabulary) -> list[int]:
         if not padding:
             different.append(token_id)
     return sorted(different)
+
+
+def _file(folder: Path) -> Path:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise PoolError(f"{path} is missing; put the tokenizer that the model was trained with there.")
+    return path
 
 
 def _parse(path: Path) -> Vocabulary:

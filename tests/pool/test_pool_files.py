@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from fake_pool import FakePool, write_checkpoint, write_json, write_router, write_tokenizer, write_weights
 
-from sglang_hetero_spec.pool import PoolError, digest, tokenizer_sha256, weights_sha256
+from sglang_hetero_spec.pool import PoolError, digest, file_sha256, tokenizer_sha256, weights_sha256
 from sglang_hetero_spec.pool.architectures import REWRITTEN
 
 
@@ -135,19 +135,24 @@ def test_a_file_is_hashed_once(pool: FakePool, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_wrong_tokenizer_hash(pool: FakePool) -> None:
-    right, wrong = tokenizer_sha256(pool.code), "0" * 64
+    of_file, of_map, wrong = file_sha256(pool.code / "tokenizer.json"), tokenizer_sha256(pool.code), "0" * 64
     pool.drafters[0]["tokenizer_sha256"] = wrong
     assert pool.refusal() == (
-        f"{pool.manifest_path}: `drafters[0].tokenizer_sha256` is {wrong}, but the tokenizer in"
-        f" {pool.code} has {right} (of its id-to-token map);"
-        " restore the file, or correct the hash if the change is wanted."
+        f"{pool.manifest_path}: `drafters[0].tokenizer_sha256` is {wrong}, but the tokenizer in {pool.code} has"
+        f" {of_file} (its id-to-token map: {of_map}); restore the file, or correct the hash if the change is wanted."
     )
+
+
+def test_tokenizer_hash_without_a_tokenizer(pool: FakePool) -> None:
+    pool.drafters[0]["tokenizer_sha256"] = "0" * 64
+    (pool.code / "tokenizer.json").unlink()
+    assert f"{pool.code}/tokenizer.json is missing; put the tokenizer" in pool.refusal()
 
 
 def test_wrong_target_hash(pool: FakePool) -> None:
     pool.manifest["target"]["tokenizer_sha256"] = "0" * 64
     message = pool.refusal(target=pool.target)
-    assert f"`target.tokenizer_sha256` is {'0' * 64}, but the target {pool.target} has" in message
+    assert f"`target.tokenizer_sha256` is {'0' * 64}, but the tokenizer of the target {pool.target} has" in message
     assert "serve the target that the pool was made for" in message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from fake_pool import FakePool, write_checkpoint, write_json, write_tokenizer, write_weights
 
-from sglang_hetero_spec.pool import DrafterSpec, TaskSpec, load_pool, tokenizer_sha256, weights_sha256
+from sglang_hetero_spec.pool import DrafterSpec, TaskSpec, file_sha256, load_pool, tokenizer_sha256, weights_sha256
 
 
 def test_every_field_is_read(pool: FakePool) -> None:
@@ -77,13 +78,21 @@ def test_external_checkpoint_of_links_is_accepted(pool: FakePool, tmp_path: Path
     assert load_pool(pool.root).drafter("code").path == snapshot.resolve()
 
 
-def test_right_hashes_are_accepted(pool: FakePool) -> None:
-    sha = tokenizer_sha256(pool.target)
+@pytest.mark.parametrize("of_file", [False, True])
+def test_right_hashes_are_accepted(pool: FakePool, of_file: bool) -> None:
+    sha = file_sha256(pool.target / "tokenizer.json") if of_file else tokenizer_sha256(pool.target)
     pool.manifest["target"]["tokenizer_sha256"] = sha
     pool.drafters[0].update(weights_sha256=weights_sha256(pool.code), tokenizer_sha256=sha)
     pool.write()
     assert load_pool(pool.root, target=pool.target).drafter("code").tokenizer_sha256 == sha
     assert load_pool(pool.root, target="some/hub-name").target.tokenizer_sha256 == sha
+
+
+def test_the_hash_of_the_map_is_the_same_for_any_layout(pool: FakePool) -> None:
+    before = tokenizer_sha256(pool.code)
+    path = pool.code / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=7))
+    assert tokenizer_sha256(pool.code) == before == tokenizer_sha256(pool.target)
 
 
 def test_padded_vocabulary_is_accepted(pool: FakePool) -> None:
