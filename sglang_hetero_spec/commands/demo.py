@@ -17,17 +17,35 @@ def add(subcommands: Any) -> None:
     )
     parser.add_argument("--export", metavar="DIR", help="only write DIR/target and DIR/pool, and stop")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--num-prompts", type=positive, metavar="N", help="prompts to send in all")
-    parser.add_argument("--tokens", type=positive, metavar="N", help="new tokens for each prompt")
-    parser.add_argument("--concurrency", type=positive, metavar="N", help="requests in flight")
+    parser.add_argument("--num-prompts", type=positive, metavar="N", help="prompts to send in all (default: 24)")
+    parser.add_argument("--tokens", type=positive, metavar="N", help="new tokens for each prompt (default: 96)")
+    parser.add_argument(
+        "--concurrency",
+        type=positives,
+        metavar="N[,N...]",
+        help="requests in flight (default: 4); several: one table for each",
+    )
+    parser.add_argument("--passes", type=positive, metavar="N", help="timed repetitions of each way (default: 2)")
     parser.add_argument(
         "--target-params",
         type=parameters,
         metavar="N",
-        help="make the target as costly as one of N parameters (300M, say) without changing its function",
+        help="make the target as costly as one of N parameters without changing its function (default: 300M;"
+        " 0: as it is)",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: CUDA if there is any")
-    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads of the engine")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the weights (default: float32 on a CPU, bfloat16 on CUDA)",
+    )
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads of the engine (default: cores)")
+    parser.add_argument("--oracle", action="store_true", help="tell HETERO each prompt's task instead of routing")
+    parser.add_argument(
+        "--one-at-a-time",
+        action="store_true",
+        help="never run two servers at once (less memory; passes do not alternate then)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -45,14 +63,19 @@ def positive(text: str) -> int:
     return number
 
 
+def positives(text: str) -> tuple[int, ...]:
+    """Whole numbers above 0 with commas between them, for argparse; one given twice counts once."""
+    return tuple(dict.fromkeys(positive(part) for part in text.split(",")))
+
+
 def parameters(text: str) -> int:
-    """A number of parameters: 300000000, 300M or 0.3B."""
+    """A number of parameters: 300000000, 300M or 0.3B; 0 stands for `as it is`."""
     units = {"K": 10**3, "M": 10**6, "B": 10**9}
     unit = units.get(text[-1:].upper(), 1)
     try:
         number = float(text[:-1] if unit > 1 else text) * unit
     except ValueError:
-        number = 0.0
-    if not 1 <= number < 1e13:
+        number = -1.0
+    if not (number == 0 or 1 <= number < 1e13):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of parameters such as 300M")
     return round(number)

@@ -1,0 +1,7 @@
+"""What can go wrong while the demo runs, said in one sentence."""
+
+from __future__ import annotations
+
+
+class DemoError(RuntimeError):
+    """The demo cannot go on (exit code 1). The message says what happened and what to do."""

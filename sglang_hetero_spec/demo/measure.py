@@ -1,0 +1,138 @@
+"""Runs every arm over the same prompts, alternating, and finds what differs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sglang_hetero_spec.demo.arms import NONE, TITLES, Arm, ServerPlan
+from sglang_hetero_spec.demo.client import Pass, flush_cache, logit_gap, run_pass
+from sglang_hetero_spec.demo.errors import DemoError
+from sglang_hetero_spec.demo.options import DemoOptions
+from sglang_hetero_spec.demo.progress import Reporter, Steps
+from sglang_hetero_spec.demo.server import Server, running
+from sglang_hetero_spec.demo.shipped import Prompt
+from sglang_hetero_spec.demo.summary import Difference, Results, find_differences
+from sglang_hetero_spec.doctor_machine import available_memory
+
+WARM_UP_TOKENS = 24
+MAX_EXPLAINED = 8  # differences whose logits are asked for
+# Beside the weights: interpreter, libraries and buffers of one server's three processes, on a CPU.
+SERVER_BYTES = 2_200_000_000
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The prompts of a run: measured ones, and those that warm a server up."""
+
+    prompts: Sequence[Prompt]
+    warm_up: Sequence[Prompt]
+
+
+def run(
+    plans: Sequence[ServerPlan],
+    arms: Sequence[Arm],
+    work: Workload,
+    options: DemoOptions,
+    *,
+    num_params: int,
+    logs: Path,
+    reporter: Reporter,
+) -> Results:
+    """All passes of all arms. Raises DemoError when a server fails."""
+    passes: list[Pass] = []
+    differences: list[Difference] = []
+    total = len(arms) * len(options.concurrency) * options.passes * len(work.prompts)
+    with reporter.steps("Serving prompts", total) as steps:
+        for group in groups(plans, options, num_params):
+            titles = ", ".join(TITLES[plan.name] for plan in group)
+            reporter.line(f"Starting SGLang ({titles}) ...")
+            with running(group, logs, lambda name: reporter.line(f"SGLang is up: {TITLES[name]}.")) as servers:
+                mine = [arm for arm in arms if arm.server in servers]
+                _warm_up(servers, mine, work, options)
+                steps.resume()
+                passes += _passes(servers, mine, work, options, steps)
+                differences += _explained(servers, arms, passes, work)
+    return Results(passes, differences)
+
+
+def groups(
+    plans: Sequence[ServerPlan], options: DemoOptions, num_params: int
+) -> list[Sequence[ServerPlan]]:
+    """Servers that are up at the same time: all, so that passes alternate and drift of the machine hits all arms
+    alike (idle servers sleep); one after the other where asked for, or where memory is short."""
+    if options.one_at_a_time:
+        return [[plan] for plan in plans]
+    free = available_memory()
+    if options.device == "cpu" and free is not None:
+        one = need(num_params, options.dtype)
+        if one > free:
+            raise DemoError(
+                f"About {one / 2**30:.1f} GB of memory are needed and {free / 2**30:.1f} GB are free; close other"
+                " programs, or try --target-params 100M."
+            )
+        if len(plans) * one > free:
+            return [[plan] for plan in plans]
+    return [plans]
+
+
+def need(num_params: int, dtype: str) -> int:
+    """Bytes that one server takes on a CPU."""
+    return SERVER_BYTES + num_params * _BYTES.get(dtype, 4)
+
+
+def _warm_up(
+    servers: dict[str, Server], arms: Sequence[Arm], work: Workload, options: DemoOptions
+) -> None:
+    """The first requests of a server pay for what is built on first use; nobody measures them."""
+    for concurrency in options.concurrency:
+        repeats = -(-concurrency // len(work.warm_up))
+        for arm in arms:
+            run_pass(
+                servers[arm.server],
+                arm,
+                list(work.warm_up) * repeats,
+                concurrency=concurrency,
+                tokens=min(options.tokens, WARM_UP_TOKENS),
+                on_answer=lambda _: None,
+            )
+
+
+def _passes(
+    servers: dict[str, Server], arms: Sequence[Arm], work: Workload, options: DemoOptions, steps: Steps
+) -> Iterator[Pass]:
+    for concurrency in options.concurrency:
+        for number in range(options.passes):
+            # There and back again: an arm is not always the one that comes after the slow one.
+            for arm in arms if number % 2 == 0 else list(reversed(arms)):
+                flush_cache(servers[arm.server])
+                yield run_pass(
+                    servers[arm.server],
+                    arm,
+                    work.prompts,
+                    concurrency=concurrency,
+                    tokens=options.tokens,
+                    on_answer=lambda _, title=TITLES[arm.name]: steps.advance(title),
+                )
+
+
+def _explained(
+    servers: dict[str, Server], arms: Sequence[Arm], passes: Sequence[Pass], work: Workload
+) -> list[Difference]:
+    """Differences of the arms that these servers serve; of the first few, how close the target's choice was."""
+    server_of = {arm.name: servers[arm.server] for arm in arms if arm.server in servers}
+    found = [d for d in find_differences(passes) if d.arm in server_of]
+    reference = next(one for one in passes if one.arm == NONE)
+    explained = []
+    for number, difference in enumerate(found):
+        gap = None
+        if number < MAX_EXPLAINED:
+            committed = reference.answers[difference.prompt].output_ids[: difference.place]
+            gap = logit_gap(server_of[difference.arm], work.prompts[difference.prompt], committed)
+        explained.append(dataclasses.replace(difference, gap=gap))
+    return explained
+
+

@@ -1,0 +1,192 @@
+"""`hetero-spec demo`: three ways to serve the shipped target, compared on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from sglang_hetero_spec.commands.checked import checked_pool
+from sglang_hetero_spec.commands.output import DONE, FAILED, UsageError, console, print_json, say
+from sglang_hetero_spec.demo import measure, summary, table
+from sglang_hetero_spec.demo.arms import plan_arms, plan_servers
+from sglang_hetero_spec.demo.costly import CostlyTarget, make_costly
+from sglang_hetero_spec.demo.errors import DemoError
+from sglang_hetero_spec.demo.machine import Machine, describe
+from sglang_hetero_spec.demo.options import DemoOptions, from_arguments
+from sglang_hetero_spec.demo.progress import Reporter
+from sglang_hetero_spec.demo.shipped import Prompt, Shipped, export, find_shipped, interleave
+from sglang_hetero_spec.demo.summary import DEFINITIONS, Results
+from sglang_hetero_spec.pool import Pool, checkpoint_size
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that a run of the demo found. costly: None where the target was served as it ships."""
+
+    options: DemoOptions
+    machine: Machine
+    pool: Pool
+    prompts: list[Prompt]
+    costly: CostlyTarget | None
+    num_params: int
+    results: Results
+    seconds: float
+
+    def cost_note(self) -> str:
+        """One sentence about the target, to stand beside every figure."""
+        if self.costly is None:
+            return f"Target: {_millions(self.num_params)} parameters, as shipped; its cost was not raised."
+        return (
+            f"Target: {_millions(self.costly.source_params)} parameters, made as costly as one of"
+            f" {_millions(self.costly.num_params)} without changing its function (identity blocks:"
+            f" {self.costly.layers} layers with zero-weighted extra width), so that speculation has something to"
+            " win on a CPU; every speed here is of that target."
+        )
+
+
+def main(args: argparse.Namespace) -> int:
+    """The command. args: as parsed by commands/demo.py."""
+    try:
+        shipped = find_shipped()
+        if args.export is not None:
+            return _export(shipped, Path(args.export), args.json)
+        with _terminated_like_interrupted(), Reporter() as reporter:
+            outcome = run(shipped, from_arguments(args), reporter)
+    except DemoError as error:
+        say(f"hetero-spec: {error}")
+        return FAILED
+    if args.json:
+        print_json(as_dict(outcome))
+    else:
+        _print(outcome)
+    return DONE
+
+
+def run(shipped: Shipped, options: DemoOptions, reporter: Reporter, one_drafter: bool = False) -> Outcome:
+    """Serve and measure. one_drafter: also HETERO with the general drafter for every request."""
+    pool = checked_pool(str(shipped.pool), str(shipped.target))
+    prompts, warm_up = interleave(shipped.prompts(), options.num_prompts)
+    machine = describe(options)
+    arms = plan_arms(pool, options, one_drafter)
+    reporter.line(f"Machine: {machine.sentence()}.")
+    costly, target = _target(shipped, options, reporter)
+    num_params = costly.num_params if costly else checkpoint_size(target).num_params
+    with tempfile.TemporaryDirectory(prefix="hetero-spec-demo-") as logs:
+        results = measure.run(
+            plan_servers(target, pool, options),
+            arms,
+            measure.Workload(prompts, warm_up),
+            options,
+            num_params=num_params,
+            logs=Path(logs),
+            reporter=reporter,
+        )
+    return Outcome(options, machine, pool, prompts, costly, num_params, results, reporter.seconds)
+
+
+def _target(
+    shipped: Shipped, options: DemoOptions, reporter: Reporter
+) -> tuple[CostlyTarget | None, Path]:
+    if not options.target_params:
+        return None, shipped.target
+    out = cache_dir() / f"target-{options.target_params}"
+    if not out.exists():
+        reporter.line(f"Making a target of {_millions(options.target_params)} parameters in {out} (once) ...")
+    try:
+        costly = make_costly(shipped.target, out, options.target_params)
+    except ValueError as error:
+        raise UsageError(f"--target-params: {error}.") from None
+    except OSError as error:
+        raise DemoError(
+            f"The costly target cannot be written to {out} ({error.strerror or error}); free"
+            f" {2 * options.target_params / 1e9:.1f} GB there, set XDG_CACHE_HOME to another disk, or try"
+            " --target-params 0."
+        ) from None
+    return costly, costly.path
+
+
+def cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sglang-hetero-spec" / "demo"
+
+
+def _export(shipped: Shipped, out: Path, as_json: bool) -> int:
+    target, pool = export(shipped, out)
+    if as_json:
+        print_json({"target": str(target), "pool": str(pool)})
+    else:
+        print(f"Wrote {target} and {pool}; serve them with\n  hetero-spec serve --model-path {target}"
+              f" --speculative-algorithm HETERO --speculative-draft-model-path {pool}")  # fmt: skip
+    return DONE
+
+
+def as_dict(outcome: Outcome) -> dict[str, Any]:
+    """The whole run as one JSON object."""
+    return {
+        "format": "sglang_hetero_spec.demo",
+        "schema_version": 1,
+        "machine": asdict(outcome.machine),
+        "options": asdict(outcome.options),
+        "target": {
+            "num_params": outcome.num_params,
+            "cost_raised": outcome.costly is not None,
+            "shipped_params": outcome.costly.source_params if outcome.costly else outcome.num_params,
+            "note": outcome.cost_note(),
+        },
+        "general_drafter": outcome.pool.fallback_drafter,
+        "definitions": DEFINITIONS,
+        **summary.as_dict(outcome.results),
+        "samples": [
+            {"task": a.task, "prompt": outcome.prompts[a.prompt].text, "answer": a.text, "drafter": a.drafter}
+            for a in table.choose_samples(outcome.results)
+        ],
+        "seconds": outcome.seconds,
+    }
+
+
+def _print(outcome: Outcome) -> None:
+    from rich.markup import escape
+
+    out = console()
+    names = {task.id: task.name for task in outcome.pool.tasks}
+    out.print()
+    table.print_results(out, outcome.results, names, outcome.pool.fallback_drafter)
+    for line in (
+        *table.legend(outcome.options.passes, len(outcome.prompts)),
+        outcome.cost_note(),
+        f"Machine: {outcome.machine.sentence()}.",
+    ):
+        out.print(escape(line))
+    out.print("\n[bold]Three of the answers, as HETERO served them[/]")
+    for answer in table.choose_samples(outcome.results):
+        out.print(table.sample_panel(answer, outcome.prompts, names))
+    out.print(
+        f"Done in {outcome.seconds / 60:.1f} minutes. Your own server: hetero-spec demo --export DIR, then"
+        " hetero-spec serve (it prints the whole command)."
+    )
+
+
+def _millions(number: int) -> str:
+    return f"{number / 1e6:.1f}M" if number < 10**7 else f"{number / 1e6:.0f}M"
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the servers too, as Ctrl-C does."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
