@@ -18,6 +18,7 @@ from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
 from sglang_hetero_spec.drafters.registry import build_drafter
 from sglang_hetero_spec.pool import DrafterSpec, load_pool
 from sglang_hetero_spec.worker.budget import check_target, draft_cell_bytes, print_budget
+from sglang_hetero_spec.worker.cpu_draft_model import build_draft_model
 from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
 from sglang_hetero_spec.worker.draft_model import SGLangDraftModel, SharedState
 from sglang_hetero_spec.worker.history import TokenHistory
@@ -69,7 +70,8 @@ class HeteroWorker(BaseSpecWorker):
     # What drafters are built from (drafters.registry.DrafterHost).
 
     def draft_model(self, spec: DrafterSpec) -> SGLangDraftModel:
-        model = SGLangDraftModel(
+        model = build_draft_model(
+            spec,
             drafter=self.pool.drafter_index(spec.name),
             runner=self._draft_worker.load(spec),
             vocab_size=self._target_worker.model_runner.model_config.vocab_size,

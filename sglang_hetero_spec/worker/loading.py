@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING
 
 from sglang.srt.configs.draft_parallel import DraftParallelSpec, DraftTPExecution
 from sglang.srt.layers.moe.utils import draft_model_build_scope
 from sglang.srt.managers.tp_worker import TpModelWorker
-from sglang.srt.runtime_context import get_spec
+from sglang.srt.runtime_context import get_model, get_spec
 from sglang.srt.speculative.base_spec_worker import EagleDraftWorkerBase
 from sglang.srt.speculative.draft_parallel import resolve_draft_parallel_layout
 from sglang.srt.speculative.spec_utils import draft_pp_context, draft_tp_context
+from sglang.srt.utils.hf_transformers_utils import get_config, get_context_length, get_hf_text_config
 
 from sglang_hetero_spec.pool import DrafterSpec
 
@@ -51,7 +51,7 @@ class DraftWorkers(EagleDraftWorkerBase):
             worker = TpModelWorker(
                 **self._worker_args,
                 is_draft_worker=True,
-                context_length=self._target_worker.model_runner.model_config.context_len,
+                context_length=min(native_context(spec), self._target_worker.model_runner.model_config.context_len),
                 random_seed=self._target_worker.random_seed,
             )
         self.workers.append(worker)
@@ -82,12 +82,11 @@ class DraftWorkers(EagleDraftWorkerBase):
         raise NotImplementedError("HETERO's drafters read committed tokens when they propose.")
 
 
-def native_context(spec: DrafterSpec) -> int | None:
-    """Tokens of context that the checkpoint was made for, from its config.json.
+def native_context(spec: DrafterSpec) -> int:
+    """Tokens of context that the checkpoint was made for, as SGLang derives it.
 
-    SGLang raises a draft model's own number to the target's (model_config.py, _derive_context_length).
+    SGLang refuses a draft model that was made for less than the target (model_config.py, _derive_context_length),
+    unless it is loaded with no more than its own.
     """
-    if spec.path is None:
-        return None
-    config = json.loads((spec.path / "config.json").read_text())
-    return config.get("max_position_embeddings")
+    config = get_config(str(spec.path), trust_remote_code=get_model().trust_remote_code)
+    return get_context_length(get_hf_text_config(config))

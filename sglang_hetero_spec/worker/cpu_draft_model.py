@@ -1,0 +1,99 @@
+"""The draft forwards of a verify step through `CpuLlama`, where the draft model is one that it knows.
+
+Long prompts are still read by SGLang's own forward (`catch_up`): there the work is in the matrices, not in the calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from sglang_hetero_spec.drafters.base import DraftBatch
+from sglang_hetero_spec.drafters.tree import ancestors_of
+from sglang_hetero_spec.pool import DrafterSpec
+from sglang_hetero_spec.worker.cpu_llama import CpuLlama, GatheredKV, Tokens, supports
+from sglang_hetero_spec.worker.draft_model import SGLangDraftModel, SharedState
+
+if TYPE_CHECKING:
+    from sglang.srt.model_executor.model_runner import ModelRunner
+
+
+@dataclass(frozen=True)
+class OpenProposal:
+    """What the forwards of one proposal share. slots: [b, C] int64, the pool slot of each column."""
+
+    kv: GatheredKV
+    slots: torch.Tensor
+
+
+class CpuDraftModel(SGLangDraftModel):
+    """`drafters.base.DraftModel`; read_window opens a proposal, read_next and read_tree go on with it."""
+
+    def __init__(self, drafter: int, runner: ModelRunner, vocab_size: int, spec: DrafterSpec) -> None:
+        super().__init__(drafter, runner, vocab_size)
+        # Columns behind the root that the forwards of one proposal may fill.
+        self._room = max(spec.num_steps, spec.topk * (spec.num_steps - 1)) + 1
+
+    def attach(self, shared: SharedState) -> None:
+        super().attach(shared)
+        self._llama = CpuLlama(self.runner, min(self.vocab_size, self.runner.model_config.vocab_size))
+
+    @torch.no_grad()
+    def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
+        starts = (batch.seq_lens - (window - 1)).clamp(min=0)
+        positions = starts.unsqueeze(1) + torch.arange(window)
+        self._open(batch)
+        slots = self._proposal.slots.gather(1, positions)
+        self.shared.written.mark(self.drafter, slots, positions <= batch.seq_lens.unsqueeze(1))
+        ids = self.shared.history.read(batch.rows.unsqueeze(1), positions)
+        hidden = self._read(ids, positions, positions, self._up_to(positions))
+        root = batch.seq_lens - starts
+        return self._llama.logits(hidden[torch.arange(len(root)), root])
+
+    @torch.no_grad()
+    def read_next(self, batch: DraftBatch, tokens: torch.Tensor, offset: int) -> torch.Tensor:
+        positions = (batch.seq_lens + offset).unsqueeze(1)
+        hidden = self._read(tokens.unsqueeze(1), positions, positions, self._up_to(positions))
+        return self._llama.logits(hidden[:, 0])
+
+    @torch.no_grad()
+    def read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        ancestors, depths = ancestors_of(parents)
+        first = (batch.seq_lens + 1).unsqueeze(1)
+        columns = first + torch.arange(tokens.shape[1])
+        visible = (self._proposal.kv.columns < first).unsqueeze(1).repeat(1, tokens.shape[1], 1)
+        visible.scatter_(2, columns.unsqueeze(1).expand_as(ancestors), ancestors)
+        hidden = self._read(tokens, first + depths, columns, visible.unsqueeze(1))
+        return self._llama.logits(hidden)
+
+    def _open(self, batch: DraftBatch) -> None:
+        table = self.shared.req_to_token
+        width = min(int(batch.seq_lens.max()) + self._room, table.shape[1])
+        slots = table[batch.rows, :width].to(torch.int64)
+        self._proposal = OpenProposal(kv=self._llama.gather(slots), slots=slots)
+
+    def _up_to(self, positions: torch.Tensor) -> torch.Tensor:
+        """Every token sees the columns up to its own position. positions: [b, w]; returns [b, 1, w, C]."""
+        return (self._proposal.kv.columns <= positions.unsqueeze(2)).unsqueeze(1)
+
+    def _read(
+        self, ids: torch.Tensor, positions: torch.Tensor, columns: torch.Tensor, visible: torch.Tensor
+    ) -> torch.Tensor:
+        columns = columns.clamp(max=self._proposal.slots.shape[1] - 1)
+        tokens = Tokens(
+            ids=ids.clamp(max=self.runner.model_config.vocab_size - 1),
+            positions=positions,
+            columns=columns,
+            slots=self._proposal.slots.gather(1, columns),
+            visible=visible,
+        )
+        return self._llama.read(tokens, self._proposal.kv)
+
+
+def build_draft_model(spec: DrafterSpec, *, drafter: int, runner: ModelRunner, vocab_size: int) -> SGLangDraftModel:
+    """The leaner forward where it is the same model, SGLang's everywhere else."""
+    if supports(runner):
+        return CpuDraftModel(drafter, runner, vocab_size, spec)
+    return SGLangDraftModel(drafter, runner, vocab_size)
