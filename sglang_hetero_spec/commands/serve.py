@@ -31,13 +31,16 @@ def add(subcommands: Any) -> None:
 def run(arguments: Sequence[str]) -> NoReturn:
     """Check the pool, then become SGLang's server: this process is replaced, signals are SGLang's."""
     wants_help = "-h" in arguments or "--help" in arguments
+    options = parse(arguments)
     if wants_help:
         print(USAGE, flush=True)
-    options = parse(arguments)
-    if not wants_help and (options.speculative_algorithm or "").upper() == ALGORITHM:
+    elif (options.speculative_algorithm or "").upper() == ALGORITHM:
         check_pool(options)
-    command = server_command(arguments, options, on_cpu=enable_cpu_engine(options.device))
-    sys.stdout.flush()
+    on_cpu = enable_cpu_engine(options.device)
+    command = [sys.executable, "-m", "sglang.launch_server", *arguments]
+    if on_cpu and options.device is None and not wants_help:
+        command += ["--device", "cpu"]
+        say("hetero-spec: no CUDA here, so SGLang runs on the CPU engine of this package (--device cpu).")
     os.execv(command[0], command)
 
 
@@ -77,15 +80,6 @@ def enable_cpu_engine(device: str | None) -> bool:
     from sglang_hetero_spec import cpu
 
     return cpu.enable()
-
-
-def server_command(arguments: Sequence[str], options: argparse.Namespace, on_cpu: bool) -> list[str]:
-    """The command line that SGLang is started with."""
-    extra: list[str] = []
-    if on_cpu and options.device is None:
-        extra = ["--device", "cpu"]
-        say("hetero-spec: no CUDA here, so SGLang runs on the CPU engine of this package (--device cpu).")
-    return [sys.executable, "-m", "sglang.launch_server", *arguments, *extra]
 
 
 def _from_config(path: str) -> list[str]:
