@@ -19,7 +19,9 @@ def check_router(folder: Path, task_ids: list[str]) -> None:
         raise PoolError(f"{path}: `format` is {shown(router.get('format'))}, not {shown(ROUTER_FORMAT)}; fit it again.")
     version = router.get("schema_version")
     if type(version) is not int or version < 1:
-        raise PoolError(f"{path}: `schema_version` is {shown(version)}, not a whole number; fit the router again.")
+        raise PoolError(
+            f"{path}: `schema_version` is {shown(version)}, not a whole number above 0; fit the router again."
+        )
     classes = router.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise PoolError(f"{path}: `classes` is {shown(classes)}, not a list of task ids; fit the router again.")

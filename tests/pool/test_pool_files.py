@@ -106,6 +106,12 @@ def test_missing_shard(pool: FakePool) -> None:
     assert f"{index} names `model-2.safetensors`, missing in {pool.code}" in pool.refusal()
 
 
+def test_weights_with_an_impossible_header(pool: FakePool) -> None:
+    path = pool.code / "model.safetensors"
+    path.write_bytes((2**62).to_bytes(8, "little") + path.read_bytes()[8:])
+    assert f"{path} is truncated or not a safetensors file;" in pool.refusal()
+
+
 @pytest.mark.parametrize("keep", [0, 4, 12, -1])
 def test_truncated_weights(pool: FakePool, keep: int) -> None:
     path = pool.code / "model.safetensors"
@@ -245,14 +251,20 @@ def test_router_of_other_tasks(pool: FakePool, classes: list[str], only_router: 
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("format", "x"), ("schema_version", True), ("classes", "code"), ("classes", ["code"] * 2)],
+    ("key", "value", "says"),
+    [
+        ("format", "x", '`format` is "x", not "sglang_hetero_spec.router"; fit it again.'),
+        ("schema_version", True, "`schema_version` is true, not a whole number above 0; fit the router again."),
+        ("schema_version", 0, "`schema_version` is 0, not a whole number above 0; fit the router again."),
+        ("classes", "code", '`classes` is "code", not a list of task ids; fit the router again.'),
+        ("classes", ["code", ["chat"]], '`classes` is ["code", ["chat"]], not a list of task ids;'),
+        ("classes", ["code", "chat", "code"], "`classes` names a task twice; fit the router again."),
+    ],
 )
-def test_broken_router(pool: FakePool, key: str, value: object) -> None:
+def test_broken_router(pool: FakePool, key: str, value: object, says: str) -> None:
     path = pool.root / "router" / "router.json"
     write_json(path, {**json.loads(path.read_text()), key: value})
-    message = pool.refusal()
-    assert message.startswith(f"{path}: `{key}` ") and "fit " in message
+    assert pool.refusal().startswith(f"{path}: {says}")
 
 
 @pytest.mark.parametrize("suffix", ["pkl", "pickle", "bin", "pt", "pth", "ckpt", "joblib", "PKL"])
