@@ -70,6 +70,9 @@ def route_request(original: Callable[..., Any], manager: TokenizerManager, obj: 
     if custom_params is not None and not isinstance(custom_params, dict):
         raise OverrideError(_not_an_object())
     tokenized = original(manager, obj, *args, **kwargs)
+    if tokenized.input_ids is not None and len(tokenized.input_ids) == 0 and tokenized.input_embeds is None:
+        # SGLang 0.5.23 refuses empty ids, but a text of no tokens ends its scheduler.
+        raise ValueError("The prompt has no tokens; give at least one.")
     params = tokenized.sampling_params
     route = _desk(manager).route(tokenized.input_text, tokenized.input_ids, (params.custom_params or {}).get(TAG))
     params.custom_params = {**(params.custom_params or {}), TAG: route.to_tag()}

@@ -50,11 +50,12 @@ EDGES = {
     "an empty batch": ("/generate", {"text": [], "sampling_params": {"max_new_tokens": 2}}),
     "a completion of no tokens": ("/v1/completions", {"model": "m", "prompt": "a", "max_tokens": 0}),
     "a chat without messages": ("/v1/chat/completions", {"model": "m", "messages": [], "max_tokens": 4}),
-    **{f"context {less:+d}": _generate(_long(CONTEXT + less), max_new_tokens=40) for less in (1, 0, -1, -2, -6, -7)},
-    **{
-        f"{num} up to the end": _generate(_long(num), max_new_tokens=100_000, ignore_eos=True)
-        for num in (480, 497, 503)
-    },
+    **{f"context {less:+d}": _generate(_long(CONTEXT + less), max_new_tokens=max(1, -less)) for less in range(-8, 2)},
+    **{f"the last {num}": _generate(_long(CONTEXT - num), max_new_tokens=num, ignore_eos=True) for num in (9, 15, 32)},
+    "a chat without a limit": (
+        "/v1/chat/completions",
+        {"model": "m", "messages": [{"role": "user", "content": "x" * 400}], "temperature": 0, "ignore_eos": True},
+    ),
     "text beyond the context": _generate("x" * (3 * CONTEXT)),
     "more tokens than fit": _generate(_long(CONTEXT - 20), max_new_tokens=40),
 }

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.server.edge_cases import EDGES, Answer, ask
+from tests.server.edge_cases import EDGES, EMPTY, Answer, ask
 from tests.support.routed_pool import DRAFTERS, prompt_of
 from tests.support.servers import Server
 
@@ -14,6 +14,14 @@ from tests.support.servers import Server
 @pytest.mark.parametrize("name", EDGES)
 def test_answered_as_without_speculation(server: Server, plain: tuple[dict[str, Answer], list[str]], name: str) -> None:
     assert ask(server, EDGES[name]) == plain[0][name]
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_text_of_no_tokens_is_refused(server: Server, name: str) -> None:
+    """Without speculation SGLang 0.5.23 serves it where the tokenizer adds a token, and dies of it where none does."""
+    answer = ask(server, EMPTY[name])
+    assert answer.status == 400 and "no tokens" in str(answer.error)
+    assert server.generate("next", sampling_params={"max_new_tokens": 2})["meta_info"]["completion_tokens"] == 2
 
 
 def test_the_edges_are_both_served_and_refused(plain: tuple[dict[str, Answer], list[str]]) -> None:
