@@ -1,43 +1,51 @@
-"""What the router reads of a prompt: its head and its tail, cut before anything else touches the text."""
+"""What the router reads of a prompt: its two ends, cut before anything else touches the text."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-# Anything but whitespace and the two blocks of control characters.
-_VISIBLE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]")
+# Whitespace and control characters of ASCII.
+_BLANK = bytes([*range(0x21), 0x7F])
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A short prompt whole in `head` (`tail` is None), or the two ends of a long one."""
+    """UTF-8 of a short prompt, whole in `head` (`tail` is None), or of the two ends of a long one.
 
-    head: str
-    tail: str | None = None
+    A cut may go through a character: the features are of bytes.
+    """
+
+    head: bytes
+    tail: bytes | None = None
 
     @property
     def is_blank(self) -> bool:
         """Nothing that a reader would see."""
-        return not (_VISIBLE.search(self.head) or (self.tail and _VISIBLE.search(self.tail)))
+        return not self.head.lstrip(_BLANK) and not (self.tail and self.tail.lstrip(_BLANK))
 
 
-def excerpt_text(text: str, head_chars: int, tail_chars: int) -> Excerpt:
-    """The whole text if it fits the budget, else its first `head_chars` and last `tail_chars` characters."""
-    if len(text) <= head_chars + tail_chars:
-        return Excerpt(text)
-    return Excerpt(text[:head_chars], text[-tail_chars:])
+def excerpt_text(text: str, head_bytes: int, tail_bytes: int) -> Excerpt:
+    """The whole text if it fits the budget, else its first `head_bytes` and its last `tail_bytes`."""
+    budget = head_bytes + tail_bytes
+    encoded = _utf8(text[: budget + 1])  # a character has at least one byte
+    if len(encoded) <= budget:
+        return Excerpt(encoded)
+    return Excerpt(encoded[:head_bytes], _utf8(text[-tail_bytes:])[-tail_bytes:])
 
 
-def excerpt_ids(ids: Sequence[int], decode: Callable[[list[int]], str], head_chars: int, tail_chars: int) -> Excerpt:
+def excerpt_ids(ids: Sequence[int], decode: Callable[[list[int]], str], head_bytes: int, tail_bytes: int) -> Excerpt:
     """The same for token ids: only ids that can lie within the budget are decoded.
 
-    A token is taken as four characters, which is what English text has; with a tokenizer of shorter tokens
-    the excerpt is shorter than that of the text, never longer.
+    A token is taken as four bytes, which is what English text has; with a tokenizer of shorter tokens the
+    excerpt is shorter than that of the text, never longer.
     """
-    head_ids, tail_ids = max(1, head_chars // 4), max(1, tail_chars // 4)
+    head_ids, tail_ids = head_bytes // 4, tail_bytes // 4
     if len(ids) <= head_ids + tail_ids:
-        return excerpt_text(decode(list(ids)), head_chars, tail_chars)
-    head, tail = decode(list(ids[:head_ids])), decode(list(ids[-tail_ids:]))
-    return Excerpt(head[:head_chars], tail[-tail_chars:])
+        return excerpt_text(decode(list(ids)), head_bytes, tail_bytes)
+    head, tail = _utf8(decode(list(ids[:head_ids]))), _utf8(decode(list(ids[-tail_ids:])))
+    return Excerpt(head[:head_bytes], tail[-tail_bytes:])
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from sglang_hetero_spec.pool import Pool
-from sglang_hetero_spec.router.characters import END, GAP, START
-from sglang_hetero_spec.router.features import CodePoints, Span
+from sglang_hetero_spec.router.features import Term
 from sglang_hetero_spec.router.predict import LinearRouter
 from sglang_hetero_spec.router.route import RequestRouter
 
 _TIMED_CALLS = 5
-_MARKERS = {START: "^", GAP: "...", END: "$"}
 
 
 def route_prompts(pool: Pool, prompts: Sequence[str], *, num_terms: int = 5) -> list[dict[str, Any]]:
@@ -31,24 +29,16 @@ def route_prompts(pool: Pool, prompts: Sequence[str], *, num_terms: int = 5) -> 
 def top_terms(router: LinearRouter, text: str, task: str, count: int) -> list[dict[str, Any]]:
     """The n-grams of `text` that raise the score of `task` most above the mean of all tasks, strongest first.
 
-    Each is `{"term", "sort", "weight"}`. n-grams that share a bucket share a weight and count once, as the
+    Each is `{"sort", "term", "weight"}`. n-grams that share a bucket share a weight and count once, as the
     longest of them; `^` and `$` stand for the prompt's ends, `...` for what was left out of a long one.
     """
-    points = router.hasher.code_points(router.hasher.excerpt(text))
-    features, values = router.hasher.vector(router.hasher.excerpt(text))
-    weights = router.coefficients.take(features, axis=0)
+    excerpt = router.hasher.excerpt(text)
+    buckets, values = router.hasher.vector(excerpt)
+    weights = router.coefficients.take(buckets, axis=0)
     gains = values * (weights[:, router.classes.index(task)] - weights.mean(axis=1))
-    span_of_bucket = _longest_spans(router, points)
-    strongest = np.argsort(-gains, kind="stable")[:count]
-    return [
-        {
-            "term": _shown(points, span_of_bucket[int(features[i])]),
-            "sort": span_of_bucket[int(features[i])].sort,
-            "weight": round(float(gains[i]), 4),
-        }
-        for i in strongest
-        if gains[i] > 0
-    ]
+    terms = _longest_terms(router.hasher.buckets(excerpt).tolist(), router.hasher.terms(excerpt))
+    strongest = [i for i in np.argsort(-gains, kind="stable")[:count].tolist() if gains[i] > 0]
+    return [{**terms[int(buckets[i])]._asdict(), "weight": round(float(gains[i]), 4)} for i in strongest]
 
 
 def _record(router: RequestRouter, prompt: str, num_terms: int) -> dict[str, Any]:
@@ -77,15 +67,9 @@ def _seconds(router: RequestRouter, prompt: str) -> float:
     return time.perf_counter() - start
 
 
-def _longest_spans(router: LinearRouter, points: CodePoints) -> dict[int, Span]:
-    found: dict[int, Span] = {}
-    buckets = router.hasher.buckets(points).tolist()
-    for bucket, span in zip(buckets, router.hasher.spans(points), strict=True):
-        known = found.get(bucket)
-        if known is None or span.end - span.start > known.end - known.start:
-            found[bucket] = span
+def _longest_terms(buckets: list[int], terms: list[Term]) -> dict[int, Term]:
+    found: dict[int, Term] = {}
+    for bucket, term in zip(buckets, terms, strict=True):
+        if bucket not in found or len(term.term) > len(found[bucket].term):
+            found[bucket] = term
     return found
-
-
-def _shown(points: CodePoints, span: Span) -> str:
-    return "".join(_MARKERS.get(code) or chr(code) for code in points.codes[span.start : span.end].tolist())

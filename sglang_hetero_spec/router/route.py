@@ -74,7 +74,7 @@ class RequestRouter:
             return None
         spec = router.config.features
         try:
-            return excerpt_ids(input_ids, self._decode, spec.head_chars, spec.tail_chars)
+            return excerpt_ids(input_ids, self._decode, spec.head_bytes, spec.tail_bytes)
         except _UNDECODABLE as error:
             logger.debug("HETERO: ids that cannot be decoded go to the fallback drafter (%s)", error)
             return None

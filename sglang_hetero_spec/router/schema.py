@@ -17,7 +17,7 @@ MAX_CLASSES = 256
 _CLASS_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 ClassName = Annotated[str, Field(pattern=_CLASS_NAME)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Chars = Annotated[int, Field(ge=16, le=4096)]
+NumBytes = Annotated[int, Field(ge=16, le=4096)]
 Bits = Annotated[int, Field(ge=6, le=18)]
 
 
@@ -31,15 +31,16 @@ class _Strict(BaseModel):
 
 
 class FeatureSpec(_Strict):
-    """What is read of a prompt and how it is hashed; characters are code points, `bucket_bits` is log2 of
-    the buckets for words, and of those for characters."""
+    """What is read of a prompt (bytes of UTF-8) and how it is hashed.
+
+    `bucket_bits` is log2 of the buckets for words, and of those for characters.
+    """
 
     kind: Literal["hashed_ngrams_v1"] = "hashed_ngrams_v1"
-    head_chars: Chars = 512
-    tail_chars: Chars = 512
+    head_bytes: NumBytes = 320
+    tail_bytes: NumBytes = 320
     bucket_bits: Bits = 14
-    char_ngrams: Annotated[tuple[Annotated[int, Field(ge=1, le=8)], ...], Field(min_length=1, max_length=8)] = (2, 4)
-    edge_words: Annotated[int, Field(ge=0, le=8)] = 3
+    char_ngrams: Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1)] = (2, 4)
 
 
 class Calibration(_Strict):
