@@ -71,7 +71,7 @@ class CpuDraftModel(SGLangDraftModel):
     def _open(self, batch: DraftBatch) -> None:
         table = self.shared.req_to_token
         width = min(int(batch.seq_lens.max()) + self._room, table.shape[1])
-        slots = table[batch.rows, :width].to(torch.int64)
+        slots = table[:, :width].index_select(0, batch.rows).to(torch.int64)
         self._proposal = OpenProposal(kv=self._llama.gather(slots), slots=slots)
 
     def _up_to(self, positions: torch.Tensor) -> torch.Tensor:

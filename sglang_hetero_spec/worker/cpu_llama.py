@@ -83,7 +83,7 @@ class CpuLlama:
         return GatheredKV(
             members=torch.arange(batch_size).unsqueeze(1),
             columns=torch.arange(width),
-            layers=[(layer.key_pool[slots], layer.value_pool[slots]) for layer in self._layers],
+            layers=[(_rows(layer.key_pool, slots), _rows(layer.value_pool, slots)) for layer in self._layers],
         )
 
     def read(self, tokens: Tokens, kv: GatheredKV) -> torch.Tensor:
@@ -161,6 +161,11 @@ def _layer_weights(layer: torch.nn.Module, pool: object) -> LayerWeights:
         key_pool=pool.get_key_buffer(attention.attn.layer_id),
         value_pool=pool.get_value_buffer(attention.attn.layer_id),
     )
+
+
+def _rows(pool: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """pool[slots]; index_select copies whole rows, which indexing does not."""
+    return pool.index_select(0, slots.flatten()).unflatten(0, slots.shape)
 
 
 def _rotate(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
