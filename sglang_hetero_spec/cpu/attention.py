@@ -6,7 +6,9 @@ Argument order and in-place outputs are those of SGLang's `decode_attention_cpu`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import threading
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +18,32 @@ from sglang_hetero_spec.cpu.plan import Group, PlanCache, Shape
 # Query rows times keys above which a masked call is cut into pieces: bounds the mask and the scores.
 _MAX_SCORES = 1 << 22
 
+# Gathered keys and values of so many bytes go to memory that is kept: fresh pages would cost more than the copy.
+_MIN_SCRATCH, _MAX_SCRATCH = 64 << 10, 64 << 20
+
+
+class _Scratch(threading.local):
+    """Memory that every layer of this thread uses in turn."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[str, torch.Tensor] = {}
+
+    def take(self, place: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor | None:
+        """An uninitialised tensor, valid until the next take of this place; None where malloc is as good or safer."""
+        size = math.prod(shape) * dtype.itemsize
+        if not _MIN_SCRATCH < size <= _MAX_SCRATCH:
+            return None
+        held = self._bytes.get(place)
+        if held is None or held.numel() < size:
+            held = self._bytes[place] = torch.empty(max(size, 1 << 16), dtype=torch.uint8)
+        return held[:size].view(dtype).view(shape)
+
+
 _plans = PlanCache()
+_scratch = _Scratch()
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(NamedTuple):
     """What a layer brings to every group. New keys and values are packed [tokens, K, *], or None."""
 
     k_buffer: torch.Tensor
@@ -64,8 +87,8 @@ def decode_attention(
     attn_logits is scratch space of SGLang's own kernel and is not used.
     """
     if key is not None and value is not None:
-        k_buffer.index_copy_(0, loc, key.reshape(-1, *k_buffer.shape[1:]).to(k_buffer.dtype))
-        v_buffer.index_copy_(0, loc, value.reshape(-1, *v_buffer.shape[1:]).to(v_buffer.dtype))
+        k_buffer.index_copy_(0, loc, _like(key, k_buffer, k_buffer.dtype))
+        v_buffer.index_copy_(0, loc, _like(value, v_buffer, v_buffer.dtype))
     batch = query.shape[0]
     encoder = (0,) * batch if encoder_lens is None else tuple(encoder_lens.tolist())
     shape = Shape(
@@ -129,7 +152,7 @@ def extend_attention(
     )
     if tree_mask is not None:
         nodes = max(fresh, default=0)
-        tree_mask = tree_mask.reshape(-1)[: batch * nodes * nodes].view(batch, nodes, nodes).bool()
+        tree_mask = tree_mask[: batch * nodes * nodes]
     new_key, new_value = (None, None) if is_cross_attn else (k_extend, v_extend)
     layer = _Layer(k_buffer, v_buffer, k_scale, v_scale, req_to_token, sm_scale, logit_cap, sinks, new_key, new_value)
     _run(_plans.get(shape, tree_mask), layer, q_extend, o_extend)
@@ -139,60 +162,108 @@ def _run(groups: list[Group], layer: _Layer, query: torch.Tensor, output: torch.
     """Attend group after group. query: [tokens, H, E]; output: [tokens, H, F], written in place."""
     for group in groups:
         count = group.size * group.width
-        in_order = slice(group.first, group.first + count)
-        rows = query[in_order] if group.queries is None else query.index_select(0, group.queries)
+        rows = _packed(query, group) if group.queries is None else query.index_select(0, group.queries)
         result = _attend(rows.view(group.size, group.width, *rows.shape[1:]), group, layer)
-        result = result.reshape(count, *output.shape[1:])
         if group.outputs is None:
-            output[in_order] = result
+            _packed(output, group).view(result.shape).copy_(result)
         else:
+            result = result.reshape(count, *output.shape[1:])
             output.index_copy_(0, group.outputs, result if group.kept is None else result.index_select(0, group.kept))
 
 
+def _packed(tokens: torch.Tensor, group: Group) -> torch.Tensor:
+    """The rows of a group that lies in one piece."""
+    count = group.size * group.width
+    return tokens if tokens.shape[0] == count else tokens[group.first : group.first + count]
+
+
+def _like(new: torch.Tensor, buffer: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """New keys or values in the layout of the cache: [tokens, K, E]."""
+    if new.dim() != 3:
+        new = new.reshape(-1, *buffer.shape[1:])
+    return new if new.dtype == dtype else new.to(dtype)
+
+
 def _gather(
-    buffer: torch.Tensor, scale: float, slots: torch.Tensor, group: Group, new: torch.Tensor | None, dtype: torch.dtype
+    place: str,
+    buffer: torch.Tensor,
+    scale: float,
+    slots: torch.Tensor,
+    group: Group,
+    new: torch.Tensor | None,
+    dtype: torch.dtype,
 ) -> torch.Tensor:
     """Keys or values of a group, [g, K, L, E], this forward's tokens taken from `new` where it is given."""
-    rows = buffer.index_select(0, slots)
+    space = _scratch.take(place, (slots.numel(), *buffer.shape[1:]), buffer.dtype)
+    rows = buffer.index_select(0, slots) if space is None else torch.index_select(buffer, 0, slots, out=space)
     if rows.dtype != dtype:
         rows = rows.to(dtype)
         if scale != 1.0:
             rows = rows * scale
-    if new is not None and group.fresh is not None:
-        source = new.reshape(-1, *buffer.shape[1:])
-        if group.fresh_rows is None:
-            source = source[group.first : group.first + group.fresh.numel()]
-        else:
-            source = source.index_select(0, group.fresh_rows)
-        rows.index_copy_(0, group.fresh, source.to(dtype))
+    if new is not None:
+        source = _like(new, buffer, dtype)
+        source = _packed(source, group) if group.fresh_rows is None else source.index_select(0, group.fresh_rows)
+        rows.index_copy_(0, group.fresh, source)
     return rows.view(group.size, group.length, *buffer.shape[1:]).transpose(1, 2)
 
 
 def _attend(query: torch.Tensor, group: Group, layer: _Layer) -> torch.Tensor:
-    """Attention of one group. query: [g, Q, H, E]; returns [g, Q, H, F]."""
+    """Attention of one group. query: [g, Q, H, E]; returns [g, Q, K, H / K, F], perhaps strided."""
     batch, width, heads, size = query.shape
     slots = layer.table.view(-1).index_select(0, group.entries)
-    key = _gather(layer.k_buffer, layer.k_scale, slots, group, layer.new_key, query.dtype)
-    value = _gather(layer.v_buffer, layer.v_scale, slots, group, layer.new_value, query.dtype)
+    key = _gather("keys", layer.k_buffer, layer.k_scale, slots, group, layer.new_key, query.dtype)
+    value = _gather("values", layer.v_buffer, layer.v_scale, slots, group, layer.new_value, query.dtype)
     kv_heads = key.shape[1]
     # Query heads that share a key head become more queries of that head: no copies of keys and values.
     share = heads // kv_heads
-    grouped = query.reshape(batch, width, kv_heads, share, size).permute(0, 2, 3, 1, 4)
-    by_hand = layer.cap > 0 or layer.sinks is not None
-    bounded = by_hand or group.mask is not None
-    step = max(1, _MAX_SCORES // max(1, batch * share * group.length)) if bounded else width
-    pieces = []
-    for start in range(0, width, step):
-        stop = min(start + step, width)
-        part = grouped[:, :, :, start:stop].reshape(batch, kv_heads, share * (stop - start), size)
-        if by_hand:
-            result = _attend_by_hand(part, key, value, group.bias(share, start, stop, torch.float32), layer, share)
-        else:
-            bias = group.bias(share, start, stop, query.dtype)
-            result = F.scaled_dot_product_attention(part, key, value, attn_mask=bias, scale=layer.scale)
-        pieces.append(result.view(batch, kv_heads, share, stop - start, -1))
-    result = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=3)
+    bounded = layer.cap > 0 or layer.sinks is not None or group.mask is not None
+    step = max(1, _MAX_SCORES // (batch * share * group.length)) if bounded else width
+    if step >= width:
+        if width == 1:
+            part = query.view(batch, kv_heads, share, size)
+            return _softmax_attention(part, key, value, group, layer, share, 0, 1).unsqueeze(1)
+        result = _queries(query, key, value, group, layer, share, 0, width)
+    else:
+        cuts = [(start, min(start + step, width)) for start in range(0, width, step)]
+        result = torch.cat([_queries(query, key, value, group, layer, share, *cut) for cut in cuts], dim=3)
     return result.permute(0, 3, 1, 2, 4)
+
+
+def _queries(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    group: Group,
+    layer: _Layer,
+    share: int,
+    start: int,
+    stop: int,
+) -> torch.Tensor:
+    """Queries [start, stop) of a group. query: [g, Q, H, E]; returns [g, K, share, stop - start, F]."""
+    batch, _, heads, size = query.shape
+    kv_heads = heads // share
+    part = query if stop - start == query.shape[1] else query[:, start:stop]
+    part = part.unflatten(2, (kv_heads, share)).permute(0, 2, 3, 1, 4)
+    part = part.reshape(batch, kv_heads, share * (stop - start), size)
+    result = _softmax_attention(part, key, value, group, layer, share, start, stop)
+    return result.view(batch, kv_heads, share, stop - start, -1)
+
+
+def _softmax_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    group: Group,
+    layer: _Layer,
+    share: int,
+    start: int,
+    stop: int,
+) -> torch.Tensor:
+    """query: [g, K, share * Q, E]; key, value: [g, K, L, *]; returns [g, K, share * Q, F]."""
+    if layer.cap > 0 or layer.sinks is not None:
+        return _attend_by_hand(query, key, value, group.bias(share, start, stop, torch.float32), layer, share)
+    bias = group.bias(share, start, stop, query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=layer.scale)
 
 
 def _attend_by_hand(

@@ -8,6 +8,7 @@ padded to the longest.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -27,7 +28,8 @@ class Group:
     but the memory behind it must be finite). mask: bool [g, Q, L], or None if all is visible.
     queries: int64 [g * Q] rows of the packed query tensor, or None when they are rows first, first + 1, ...
     kept: int64, which of the g * Q are real, or None when all are; outputs: int64, their rows, or None if in order.
-    fresh: int64, places in [g * L] of this forward's tokens; fresh_rows: their rows in packed k and v, None if in order.
+    fresh: int64, places in [g * L] of this forward's tokens; fresh_rows: their rows in packed k and v, None if in
+    order.
     """
 
     size: int
@@ -39,8 +41,8 @@ class Group:
     mask: torch.Tensor | None
     kept: torch.Tensor | None
     outputs: torch.Tensor | None
-    fresh: torch.Tensor | None = None
-    fresh_rows: torch.Tensor | None = None
+    fresh: torch.Tensor
+    fresh_rows: torch.Tensor | None
     _bias: dict[tuple[int, torch.dtype], torch.Tensor] = field(default_factory=dict)
 
     def bias(self, share: int, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor | None:
@@ -61,8 +63,7 @@ class Group:
         return bias
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """One attention call as the host sees it; b requests.
 
     rows: their rows in the table. lengths: keys of each, this forward's included. fresh: this forward's tokens.
@@ -89,11 +90,13 @@ class PlanCache:
         self._plans: dict[Shape, tuple[torch.Tensor | None, list[Group]]] = {}
 
     def get(self, shape: Shape, tree_mask: torch.Tensor | None) -> list[Group]:
-        """tree_mask: bool [b, D, D] over this forward's tokens, or None for chains; compared by value."""
+        """tree_mask: bool, flat [b * D * D], over this forward's tokens, or None for chains; compared by value."""
         known = self._plans.get(shape)
         if known is not None and _same(known[0], tree_mask):
             return known[1]
-        groups = make_plan(shape, tree_mask)
+        nodes = max(shape.fresh, default=0)
+        trees = None if tree_mask is None else tree_mask.view(len(shape.fresh), nodes, nodes).bool()
+        groups = make_plan(shape, trees)
         self._plans.pop(shape, None)
         while len(self._plans) >= self._capacity:
             del self._plans[next(iter(self._plans))]
