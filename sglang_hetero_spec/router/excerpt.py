@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Whitespace and control characters of ASCII.
 _BLANK = bytes([*range(0x21), 0x7F])
 
 
-@dataclass(frozen=True)
-class Excerpt:
+class Excerpt(NamedTuple):
     """UTF-8 of a short prompt, whole in `head` (`tail` is None), or of the two ends of a long one.
 
     A cut may go through a character: the features are of bytes.

@@ -23,7 +23,7 @@ _U = np.uint32
 _FIBONACCI = _U(0x9E3779B1)
 _PAIR = _U(0xC2B2AE35)
 _CHARACTERS_LENGTH = 3.0  # Euclidean length of the character n-grams' half; that of the words' half is 1
-_WINDOW = 4  # bytes of the longest character n-gram: one uint32
+_RUN_TYPES = {1: "<u1", 2: "<u2", 3: "<u4", 4: "<u4"}  # by n, of a character n-gram
 
 # Bytes that UTF-8 never has.
 START, GAP, END = b"\xfe", b"\xfd", b"\xff"
@@ -58,6 +58,18 @@ _FOLD = _fold_table()
 _WORDS = _word_table()
 
 
+class SparseVector(NamedTuple):
+    """Distinct buckets (uint32 [n], ascending): `num_words` of value `word_value`, the others of `character_value`.
+
+    Neither part is empty: even an empty prompt has its ends, as a pair of words and as a pair of characters.
+    """
+
+    buckets: np.ndarray
+    num_words: int
+    word_value: float
+    character_value: float
+
+
 class FeatureHasher:
     """Turns excerpts into sparse vectors of `num_buckets` features.
 
@@ -70,21 +82,31 @@ class FeatureHasher:
         self.group_buckets = 1 << spec.bucket_bits
         self.num_buckets = 2 * self.group_buckets
         self._shift = _U(32 - spec.bucket_bits)
+        self._first_character = _U(self.group_buckets)  # of the type of the buckets: no search in a copy
 
     def excerpt(self, text: str) -> Excerpt:
         """Both ends of `text` within this feature definition's budget."""
         return excerpt_text(text, self.spec.head_bytes, self.spec.tail_bytes)
 
     def vector(self, excerpt: Excerpt) -> tuple[np.ndarray, np.ndarray]:
-        """Buckets (int64 [n], ascending, distinct) and their values (float32 [n])."""
-        seen = np.zeros(self.num_buckets, dtype=bool)
-        seen[self.buckets(excerpt)] = True
-        buckets = seen.nonzero()[0]
-        num_words = int(buckets.searchsorted(self.group_buckets))
-        values = np.empty(len(buckets), dtype=np.float32)
-        values[:num_words] = max(num_words, 1) ** -0.5
-        values[num_words:] = _CHARACTERS_LENGTH * max(len(buckets) - num_words, 1) ** -0.5
-        return buckets, values
+        """Buckets (uint32 [n], ascending, distinct) and their values (float32 [n])."""
+        found = self.sparse(excerpt)
+        values = np.empty(len(found.buckets), dtype=np.float32)
+        values[: found.num_words] = found.word_value
+        values[found.num_words :] = found.character_value
+        return found.buckets, values
+
+    def sparse(self, excerpt: Excerpt) -> SparseVector:
+        """The same in the form in which it is cheapest to score."""
+        hashes = self.buckets(excerpt)
+        hashes.sort()
+        first = np.empty(len(hashes), dtype=bool)
+        first[0] = True
+        np.not_equal(hashes[1:], hashes[:-1], out=first[1:])
+        buckets = hashes[first]
+        num_words = int(buckets.searchsorted(self._first_character))
+        num_characters = len(buckets) - num_words
+        return SparseVector(buckets, num_words, num_words**-0.5, _CHARACTERS_LENGTH * num_characters**-0.5)
 
     def buckets(self, excerpt: Excerpt) -> np.ndarray:
         """Bucket (uint32) of every n-gram, repeated ones included, in the order of `terms`."""
@@ -98,7 +120,7 @@ class FeatureHasher:
         # Multiplicative hashing: the highest bits of the product depend on all bits of the factor.
         hashes *= _FIBONACCI
         hashes >>= self._shift
-        hashes[2 * len(words) - 3 :] += _U(self.group_buckets)
+        hashes[2 * len(words) - 3 :] += self._first_character
         return hashes
 
     def terms(self, excerpt: Excerpt) -> list[Term]:
@@ -113,10 +135,14 @@ class FeatureHasher:
         return terms
 
     def _character_ngrams(self, folded: bytes) -> list[np.ndarray]:
-        """Every run of n bytes, for each n of the definition, as the high bytes of an uint32; no hashing needed."""
-        padded = folded + b"\0" * (_WINDOW - 1)
-        windows = np.ndarray((len(folded),), dtype="<u4", buffer=padded, strides=(1,))
-        return [windows[: max(len(folded) - n + 1, 0)] << _U(8 * (_WINDOW - n)) for n in self.spec.char_ngrams]
+        """Every run of n bytes, for each n of the definition, as an integer; views of `folded`, nothing copied."""
+        padded = folded + b"\0\0\0"
+        found = []
+        for n in self.spec.char_ngrams:
+            size = max(len(folded) - n + 1, 0)
+            runs = np.ndarray((size,), dtype=_RUN_TYPES[n], buffer=padded, strides=(1,))
+            found.append(runs & _U(0xFFFFFF) if n == 3 else runs)
+        return found
 
 
 def _folded(excerpt: Excerpt) -> bytes:

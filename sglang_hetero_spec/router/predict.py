@@ -45,10 +45,15 @@ class LinearRouter:
 
     def predict_excerpt(self, excerpt: Excerpt) -> Prediction:
         """The task of a prompt of which the ends are already cut."""
-        buckets, values = self.hasher.vector(excerpt)
-        # einsum rather than `@`: BLAS would wake its threads in the event loop of the server.
-        scores = np.einsum("i,ij->j", values, self.coefficients.take(buckets, axis=0))
-        probabilities = _softmax(scores.tolist())
+        found = self.hasher.sparse(excerpt)
+        rows = self.coefficients.take(found.buckets, axis=0)
+        # Not `@`: BLAS may wake its threads, in the event loop of a server.
+        words, characters = np.add.reduceat(rows, (0, found.num_words), axis=0).tolist()
+        scores = [
+            found.word_value * word + found.character_value * character
+            for word, character in zip(words, characters, strict=True)
+        ]
+        probabilities = _softmax(scores)
         confidence = max(probabilities)
         task = self.classes[probabilities.index(confidence)]
         return Prediction(task, confidence, np.array(probabilities))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 FORMAT = "sglang_hetero_spec.router"
 SCHEMA_VERSION = 1
@@ -41,6 +41,14 @@ class FeatureSpec(_Strict):
     tail_bytes: NumBytes = 320
     bucket_bits: Bits = 14
     char_ngrams: Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1)] = (2, 4)
+
+    @field_validator("char_ngrams")
+    @classmethod
+    def _ascending(cls, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        # An empty prompt has two bytes, its ends: a length of 1 or 2 finds something in every prompt.
+        if list(lengths) != sorted(set(lengths)) or lengths[0] > 2:
+            raise ValueError("lengths must ascend from 1 or 2, none twice")
+        return lengths
 
 
 class Calibration(_Strict):

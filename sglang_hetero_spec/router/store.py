@@ -71,9 +71,6 @@ def read_config(path: Path) -> RouterConfig:
         raise RouterError(_sentence(error.errors(include_url=False)[0], path)) from None
     if len(set(config.classes)) != len(config.classes):
         raise RouterError(f"{path}: `classes` names a task twice; {_AGAIN}.")
-    ngrams = config.features.char_ngrams
-    if list(ngrams) != sorted(set(ngrams)):
-        raise RouterError(f"{path}: `features.char_ngrams` is {list(ngrams)}; give ascending lengths, none twice.")
     return config
 
 
@@ -98,7 +95,8 @@ def _sentence(error: Any, path: Path) -> str:
         return f"{path}: `{field}` is missing; {_AGAIN}."
     if error["type"] == "extra_forbidden":
         return f"{path}: `{field}` is not a key that this version knows; remove it, or {_AGAIN}."
-    reason = error["msg"][:1].lower() + error["msg"][1:]
+    reason = error["msg"].removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
     return f"{path}: `{field}` is {shown(error['input'])} ({reason}); {_AGAIN}."
 
 
