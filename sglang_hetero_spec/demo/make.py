@@ -63,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         shop.prepare()
         shop.train_target()
-        shop.train_drafters(shop.regenerate())
+        shop.regenerate()
+        shop.train_drafters()
         shop.finish()
         print(_table(shop.table()))
     except KeyboardInterrupt:

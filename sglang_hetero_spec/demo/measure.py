@@ -20,7 +20,7 @@ from sglang_hetero_spec.doctor_machine import available_memory
 WARM_UP_TOKENS = 24
 MAX_EXPLAINED = 8  # differences whose logits are asked for
 # Beside the weights: interpreter, libraries and buffers of one server's three processes, on a CPU.
-SERVER_BYTES = 2_200_000_000
+SERVER_BYTES = 3_000_000_000
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 

@@ -46,8 +46,8 @@ class Outcome:
         return (
             f"Target: {_millions(self.costly.source_params)} parameters, made as costly as one of"
             f" {_millions(self.costly.num_params)} without changing its function (identity blocks:"
-            f" {self.costly.layers} layers with zero-weighted extra width), so that speculation has something to"
-            " win on a CPU; every speed here is of that target."
+            f" {self.costly.layers} layers in all, the added ones and all added width multiply by zero weights),"
+            " so that speculation has something to win on a CPU; every speed here is of that target."
         )
 
 

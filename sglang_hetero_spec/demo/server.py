@@ -22,6 +22,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 600.0
 STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.25
+_LESS_MEMORY = "close other programs, or try --target-params 100M or --one-at-a-time."
 
 
 @dataclass(frozen=True)
@@ -120,17 +121,12 @@ def why_it_ended(name: str, code: int, log: Path) -> str:
     own = [line for line in own if "runs on the CPU engine" not in line]
     if own:
         return f"SGLang ({title}) did not start: {own[-1]}"
-    if code in (-signal.SIGKILL, 128 + signal.SIGKILL) or re.search(r"exit code -9|exitcode=-9", text):
-        return (
-            f"SGLang ({title}) was killed, most likely for want of memory; close other programs, or try"
-            " --target-params 100M or --one-at-a-time."
-        )
     if re.search(r"MemoryError|out of memory|can't allocate memory|Not enough memory", text, re.IGNORECASE):
-        return (
-            f"SGLang ({title}) ran out of memory; close other programs, or try --target-params 100M or"
-            " --one-at-a-time."
-        )
+        return f"SGLang ({title}) ran out of memory; {_LESS_MEMORY}"
     errors = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): .+$", text, re.MULTILINE)
+    killed = code == -signal.SIGKILL or re.search(r"exit code:? -9", text)
+    if killed and not errors:  # with an error, it was SGLang that killed its own processes
+        return f"SGLang ({title}) was killed, most likely for want of memory; {_LESS_MEMORY}"
     said = f" ({errors[-1].strip()[:200]})" if errors else ""
     return f"SGLang ({title}) ended with code {code}{said}; `hetero-spec doctor` checks the installation."
 

@@ -81,5 +81,5 @@ def test_servers_that_are_up_together(monkeypatch: pytest.MonkeyPatch, free_gb: 
 
 def test_too_little_memory_for_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "available_memory", lambda: 2**30)
-    with pytest.raises(DemoError, match=r"About 3\.\d GB of memory are needed and 1\.0 GB are free"):
+    with pytest.raises(DemoError, match=r"About 3\.9 GB of memory are needed and 1\.0 GB are free"):
         measure.groups(plan_servers(Path("/t"), POOL, CPU), CPU, 300_000_000)

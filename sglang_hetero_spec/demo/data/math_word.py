@@ -65,6 +65,7 @@ THINGS = [
     "photos",
     "badges",
 ]
+REAL_SHARE = 0.15
 FRIENDS = ("sister", "brother", "friend", "cousin", "neighbour", "teacher", "uncle")
 
 
@@ -164,7 +165,7 @@ def generate(rng: random.Random, sources: Sources) -> Iterator[Example]:
     """A problem in words; the answer is a few worked lines and a last line `Answer: N`."""
     real = _real(sources.data / "gsm8k_train.jsonl" if sources.data else None)
     while True:
-        if real and rng.random() < 0.35:
+        if real and rng.random() < REAL_SHARE:
             problem, answer = rng.choice(real)
         else:
             problem, answer = rng.choice(_KINDS)(rng, rng.choice(NAMES), rng.choice(THINGS))

@@ -25,6 +25,7 @@ _SKIP = {
 }
 _MAX_CHARS = 420
 _MIN_CHARS = 90
+REAL_SHARE = 0.2
 
 
 @lru_cache(maxsize=1)
@@ -220,5 +221,5 @@ def generate(rng: random.Random, sources: Sources) -> Iterator[Example]:
     del sources
     real = stdlib_functions()
     while True:
-        signature, doc, source = rng.choice(real) if real and rng.random() < 0.45 else _generated(rng)
+        signature, doc, source = rng.choice(real) if real and rng.random() < REAL_SHARE else _generated(rng)
         yield example("python", rng.choice(_WORDING), _show(rng, signature, doc), source, f"{signature}:{doc}")

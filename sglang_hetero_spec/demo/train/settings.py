@@ -27,9 +27,9 @@ class Settings:
     answers_per_task: int = 2_000
     heldout_per_task: int = 48
     router_per_task: int = 2_000
-    target_tokens: int = 7_500_000
-    base_tokens: int = 6_000_000
-    drafter_tokens: int = 1_500_000
+    target_tokens: int = 5_400_000
+    base_tokens: int = 3_000_000
+    drafter_tokens: int = 1_000_000
     target_batch_tokens: int = 4096
     drafter_batch_tokens: int = 3072
     max_new_tokens: int = 160

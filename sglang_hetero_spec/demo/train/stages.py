@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -45,6 +47,12 @@ TARGET_KEYS = (
 ANSWER_KEYS = (*TARGET_KEYS, "answers_per_task", "heldout_per_task", "max_new_tokens")
 DRAFTER_KEYS = (*ANSWER_KEYS, "drafter", "base_tokens", "drafter_tokens", "drafter_batch_tokens", "drafter_rate")
 BASE = "base"
+
+
+def _train_apart(shop: Workshop, name: str) -> None:
+    torch.set_num_threads(1)
+    tokens = shop.settings.drafter_tokens * (len(TASKS) if name == GENERAL else 1)
+    shop.train_drafter(name, shop.stored_answers(name), tokens)
 
 
 @dataclass(frozen=True)
@@ -133,9 +141,7 @@ class Workshop:
         self._note(f"{name}_seconds", round(time.monotonic() - began))
 
     def _note(self, key: str, value: object) -> None:
-        path = self.work / "notes.json"
-        notes = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        write_json(path, {**notes, key: value})
+        write_json(self.work / f"{key}.note", value)
 
     def answers(self, name: str, items: list[Example]) -> list[Answered]:
         """The target's greedy answers with hidden states, from scratch space where they are already made."""
@@ -152,9 +158,9 @@ class Workshop:
             self._note(f"answers_{name}_seconds", round(time.monotonic() - began))
         return [Answered(Row(t, p, a), h) for t, p, a, h in torch.load(path, weights_only=True)]
 
-    def regenerate(self) -> dict[str, list[Answered]]:
-        n = self.settings.answers_per_task
-        return {task: self.answers(task, self._corpus(task)[:n]) for task in TASKS}
+    def regenerate(self) -> None:
+        for task in TASKS:
+            self.stored_answers(task)
 
     def train_drafter(self, name: str, items: list[Answered], tokens: int) -> None:
         """From the base (or, for the base itself, from nothing) to a drafter on disk."""
@@ -169,14 +175,25 @@ class Workshop:
         save_model(model, self.tokenizer, self.work / BASE if name == BASE else self.drafter_dir(name))
         self._mark_done(stage, key)
 
-    def train_drafters(self, answers: dict[str, list[Answered]]) -> None:
-        """The base, a drafter per task, and the general one, which sees as many tokens of every task as its drafter."""
-        everything = [a for items in answers.values() for a in items]
-        tokens = self.settings.drafter_tokens
-        self.train_drafter(BASE, everything, self.settings.base_tokens)
-        for task, items in answers.items():
-            self.train_drafter(task, items, tokens)
-        self.train_drafter(GENERAL, everything, tokens * len(answers))
+    def stored_answers(self, name: str) -> list[Answered]:
+        """The answers that drafter `name` learns from: of its task, or of all tasks."""
+        tasks = [name] if name in TASKS else list(TASKS)
+        n = self.settings.answers_per_task
+        return [a for task in tasks for a in self.answers(task, self._corpus(task)[:n])]
+
+    def train_drafters(self) -> None:
+        """The base, a drafter per task, and the general one, which sees as many tokens of every task as its drafter.
+
+        Models this small gain little from several threads: after the base there is one process per drafter.
+        """
+        s = self.settings
+        self.train_drafter(BASE, self.stored_answers(BASE), s.base_tokens)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(torch.get_num_threads(), len(TASKS) + 1), context) as workers:
+            # The longest first.
+            jobs = [workers.submit(_train_apart, replace(self, say=print), name) for name in (GENERAL, *TASKS)]
+            for job in jobs:
+                job.result()
 
     def fit_router(self) -> bool:
         """False, with a line, where the router's trainer is not there."""
@@ -209,7 +226,7 @@ class Workshop:
             mine = [a for a in items if a.row.task == task]
             own = load_model(self.drafter_dir(task))
             found[task] = {"task": measure(own, mine, NUM_STEPS), GENERAL: measure(general, mine, NUM_STEPS)}
-        notes = json.loads((self.work / "notes.json").read_text(encoding="utf-8"))
+        notes = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(self.work.glob("*.note"))}
         made = {
             "python": sys.version.split()[0], "torch": torch.__version__, "threads": torch.get_num_threads(),
             "settings": self.settings.as_dict(), "seconds": notes,
