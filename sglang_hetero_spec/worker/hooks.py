@@ -37,6 +37,14 @@ HOOKS = (
         retire="SGLang lets an algorithm say what its drafts need per token.",
     ),
     Hook(
+        target=f"{_SRT}.mem_cache.allocation_sizing.get_req_to_token_extra_context_len",
+        kind="after",
+        function=f"{_OURS}.startup_hooks.hold_decode_reserve",
+        why="With pages of one token SGLang's slot table is narrower than what a step allocates: near the context "
+        "limit it would be written past its end (into the next request's row on CUDA).",
+        retire="SGLang sizes the table by get_alloc_reserve_per_decode for every page size.",
+    ),
+    Hook(
         target=f"{_SRT}.managers.tokenizer_manager.TokenizerManager._create_tokenized_object",
         kind="around",
         function=f"{_OURS}.routing_hooks.route_request",

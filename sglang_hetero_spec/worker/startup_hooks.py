@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sglang.srt.mem_cache.allocation_sizing import get_alloc_page_size, get_alloc_reserve_per_decode
+from sglang.srt.runtime_context import get_spec
+
 from sglang_hetero_spec.algorithm import NAME, HeteroAlgorithm
 
 if TYPE_CHECKING:
@@ -44,3 +47,10 @@ def skip_single_draft_config(original: Callable[..., None], **kwargs: Any) -> No
 def count_draft_kv(_result: None, configurator: DefaultPoolConfigurator, kvc: KVCacheConfigurator) -> None:
     if isinstance(kvc.spec_algorithm, HeteroAlgorithm) and not kvc.is_draft_worker:
         configurator._cell_size += kvc.spec_algorithm.draft_cell_bytes
+
+
+def hold_decode_reserve(extra_context_len: int) -> int:
+    """After get_req_to_token_extra_context_len: room behind the context for all slots that a step may allocate."""
+    if get_spec().speculative_algorithm != NAME:
+        return extra_context_len
+    return max(extra_context_len, get_alloc_reserve_per_decode() + get_alloc_page_size() - 1)
