@@ -132,7 +132,7 @@ class CpuLlama:
 def supports(runner: ModelRunner) -> bool:
     """Whether this forward is the runner's model: plain weights, SiLU, rotary embedding over whole heads, one rank."""
     model, config = runner.model, runner.model_config.hf_config
-    if runner.device != "cpu" or runner.tp_size != 1 or type(model).__name__ not in ARCHITECTURES:
+    if runner.device != "cpu" or get_parallel().tp_size != 1 or type(model).__name__ not in ARCHITECTURES:
         return False
     attention = model.model.layers[0].self_attn
     rotary = attention.rotary_emb
