@@ -1,0 +1,72 @@
+"""Greedy output is the target's own under other server flags, each with a server of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.cases import NUM_TOKENS, cases_of
+from tests.engine.compare import Comparison
+from tests.engine.conftest import assert_nothing_left
+from tests.engine.figures import accept_length, served_by
+from tests.engine.fleet import Fleet, Reference, ask
+from tests.engine.pools import EVERYONE, SELF
+
+# Admits 16 requests of the usual length, holds about half of what they grow to with their reserves.
+TIGHT = ("--max-total-tokens", "2048")
+
+
+def test_without_radix_cache(
+    fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]
+) -> None:
+    server = fleet.special("--disable-radix-cache")
+    for _ in range(2):
+        cases = cases_of(prompts, EVERYONE)
+        answers = ask(server, cases)
+        same_tokens.answers(cases, reference.answers(cases), answers)
+        assert all(answer["meta_info"]["cached_tokens"] == 0 for answer in answers)
+    assert_nothing_left(server)
+
+
+def test_chunked_prefill(
+    fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]
+) -> None:
+    """Chunks of 32 tokens: most prompts take several."""
+    server = fleet.special("--chunked-prefill-size", "32")
+    cases = cases_of(prompts, (*EVERYONE, *SELF))
+    answers = ask(server, cases)
+    assert sum(answer["meta_info"]["prompt_tokens"] > 3 * 32 for answer in answers) >= 4
+    same_tokens.answers(cases, reference.answers(cases), answers)
+    assert_nothing_left(server)
+
+
+def test_retraction(fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]) -> None:
+    """A KV pool that cannot hold what it admitted: requests are retracted and come back, twice over, the second
+    time with a cache that holds parts of the first."""
+    server = fleet.special(*TIGHT)
+    num_retractions = 0
+    for drafters in (EVERYONE, (*SELF, "none", "tree-4")):
+        cases = cases_of(prompts, drafters)
+        answers = ask(server, cases)
+        same_tokens.answers(cases, reference.answers(cases), answers)
+        num_retractions += sum(answer["meta_info"]["num_retractions"] for answer in answers)
+    print(f"{num_retractions} retractions")
+    assert num_retractions >= 4
+    assert "Retract requests" in server.log.read_text()
+    # A retracted request's drafter reads again what it lost, and no less: the target still accepts all of itself.
+    # Each retraction prefills the newest token, one that no verify step had to commit.
+    for drafter, num_steps in (("self-chain", 4), ("self-tree", 3)):
+        served = served_by(drafter, cases, answers)
+        assert accept_length(served) > 0.9 * min(num_steps + 1, NUM_TOKENS)
+    assert_nothing_left(server)
+
+
+@pytest.mark.slow
+def test_chunked_prefill_and_retraction_without_radix_cache(
+    fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]
+) -> None:
+    server = fleet.special(*TIGHT, "--chunked-prefill-size", "32", "--disable-radix-cache")
+    cases = cases_of(prompts, (*EVERYONE, *SELF))
+    answers = ask(server, cases)
+    same_tokens.answers(cases, reference.answers(cases), answers)
+    assert sum(answer["meta_info"]["num_retractions"] for answer in answers) > 0
+    assert_nothing_left(server)
