@@ -6,12 +6,12 @@ import random
 
 import pytest
 import torch
-from reference import decode_attention as slow_decode
-from reference import extend_attention as slow_extend
-from reference import random_parents, tree_mask
 
 from sglang_hetero_spec.cpu.attention import decode_attention, extend_attention
 from sglang_hetero_spec.cpu.plan import split
+from tests.cpu.reference import decode_attention as slow_decode
+from tests.cpu.reference import extend_attention as slow_extend
+from tests.cpu.reference import random_parents, tree_mask
 
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 HEADS = [(1, 1), (4, 4), (4, 2), (6, 1)]

@@ -16,12 +16,19 @@ torch = pytest.importorskip("torch")
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="the CPU engine does nothing where CUDA is available")
 
 
-def run(code, **env):
-    """Run Python in a fresh process without our environment; returns its output."""
-    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SGLANG_USE_CPU_ENGINE", "OMP_NUM_THREADS")}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**clean, **env})
+OURS = ("PYTHONPATH", "SGLANG_USE_CPU_ENGINE", "TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS", "GOMP_SPINCOUNT")
+
+
+def run_command(command, **env):
+    """Run in a fresh process without our environment; returns its output."""
+    clean = {name: value for name, value in os.environ.items() if name not in OURS}
+    result = subprocess.run(command, capture_output=True, text=True, env={**clean, **env}, timeout=300)
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
+
+
+def run(code, **env):
+    return run_command([sys.executable, "-c", code], **env)
 
 
 @no_gpu
@@ -49,7 +56,7 @@ print("clean")
 
 
 @no_gpu
-def test_children_inherit_through_the_environment():
+def test_children_inherit_through_the_environment(tmp_path):
     code = """
 import multiprocessing, os
 from sglang_hetero_spec import cpu
@@ -68,16 +75,10 @@ if __name__ == "__main__":
     print(queue.get(timeout=60))
     process.join()
 """
-    script = os.path.join(os.path.dirname(__file__), "..", "..")
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "parent.py")
-        with open(path, "w") as file:
-            file.write(code)
-        clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SGLANG_USE_CPU_ENGINE")}
-        result = subprocess.run([sys.executable, path], capture_output=True, text=True, env=clean, cwd=script)
-    assert "(True, True, '1')" in result.stdout, result.stderr[-3000:]
+    # Spawning needs a script on disk: a child imports its parent's main module.
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    assert "(True, True, '1')" in run_command([sys.executable, str(script)])
 
 
 @no_gpu

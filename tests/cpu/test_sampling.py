@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import random
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import links, murmur3, random_parents
 
 from sglang_hetero_spec.cpu import sampling, seeded
+from tests.cpu.reference import links, murmur3, random_parents
 
 
 def random_rows(seed, rows, vocab, ties=False):
@@ -52,7 +53,8 @@ def test_filters_equal_sglangs_sampler():
     import subprocess
     import sys
 
-    run = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "tests.cpu.test_sampling"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=Path(__file__).parents[2])
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     assert "compared 60 batches" in run.stdout
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import greedy_walk, links, path_to_root, random_parents, tree_mask
 
 from sglang_hetero_spec.cpu import tree
+from tests.cpu.reference import greedy_walk, links, path_to_root, random_parents, tree_mask
 
 
 def beam(rng, topk, depth, nodes):
