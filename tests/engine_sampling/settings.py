@@ -1,0 +1,49 @@
+"""What is sampled: groups of requests that are sent mixed, each with its own parameters and drafter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.engine_sampling.laws import Params
+
+PROMPT = [40, 41, 42, 43, 44]
+NUM_TOKENS = 3
+NUM_SAMPLES = 20_000
+
+CHAIN, TREE, NONE = "chain", "tree", "nobody"
+
+
+@dataclass(frozen=True)
+class Group:
+    params: Params
+    drafter: str
+
+    def request(self) -> dict:
+        sampling = {key: value for key, value in vars(self.params).items()}
+        return {
+            **sampling,
+            "max_new_tokens": NUM_TOKENS,
+            "ignore_eos": True,
+            "custom_params": {"hetero": {"drafter": self.drafter}},
+        }
+
+
+COOL = Params(temperature=0.7, top_k=5, top_p=0.8)
+MIN_P = Params(min_p=0.1)
+GREEDY = Params(temperature=0.0)
+
+SETTINGS: dict[str, tuple[Group, ...]] = {
+    "temperature 1": (Group(Params(), CHAIN), Group(Params(), TREE)),
+    "temperature 0.7, top-k 5, top-p 0.8": (Group(COOL, CHAIN), Group(COOL, TREE)),
+    "min-p 0.1": (Group(MIN_P, CHAIN), Group(MIN_P, TREE)),
+    "mixed": (
+        Group(GREEDY, CHAIN),
+        Group(Params(), TREE),
+        Group(COOL, CHAIN),
+        Group(GREEDY, TREE),
+        Group(MIN_P, TREE),
+        Group(Params(temperature=1.5, top_p=0.9), CHAIN),
+        Group(Params(top_k=20), NONE),
+        Group(COOL, TREE),
+    ),
+}

@@ -1,0 +1,70 @@
+"""Engine samples with speculation have the target's law: 20,000 answers for each setting, chi-squared, p > 0.001.
+
+Tests of one server come before those of the other, so that each starts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.engine_sampling.conftest import Arena
+from tests.engine_sampling.laws import NOTHING, ChiSquared, Tokens, against_law, of_two_samples
+from tests.engine_sampling.settings import CHAIN, GREEDY, SETTINGS, TREE
+
+LOWEST_P = 0.001
+Note = Callable[[str], None]
+
+
+def agree(name: str, note: Note, test: Callable[[int], ChiSquared]) -> None:
+    """p > 0.001, or else on fresh samples: one run in a thousand is below it by chance, a wrong law always is."""
+    for number in range(2):
+        result = test(number)
+        note(f"{name}: chi-squared {result.statistic:.1f} with {result.freedom} degrees of freedom, p = {result.p:.4f}")
+        if result.p > LOWEST_P:
+            return
+    raise AssertionError(f"{name}: p = {result.p:.2g}, twice")
+
+
+def total(results: list[ChiSquared]) -> ChiSquared:
+    return sum(results, NOTHING)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("engine", ["hetero", "none"])
+def test_samples_follow_the_exact_law(engine: str, setting: str, arena: Arena, note: Note) -> None:
+    """`none`, SGLang without speculation, shows that the law is the right one."""
+
+    def test(number: int) -> ChiSquared:
+        draw = arena.draw(engine, setting, number)
+        return total([against_law(samples, arena.law(group.params)) for group, samples in draw.items()])
+
+    agree(f"{engine}, {setting}, exact law", note, test)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_samples_agree_with_no_speculation(setting: str, arena: Arena, note: Note) -> None:
+    def test(number: int) -> ChiSquared:
+        one, other = arena.draw("hetero", setting, number), arena.draw("none", setting, number)
+        return total([of_two_samples(one[group], other[group], arena.law(group.params)) for group in one])
+
+    agree(f"{setting}, two samples", note, test)
+
+
+def test_greedy_requests_beside_sampled_ones_stay_greedy(arena: Arena) -> None:
+    (best,) = arena.law(GREEDY)
+    for engine in ("none", "hetero"):
+        draw = arena.draw(engine, "mixed")
+        answers: set[Tokens] = {tokens for group in draw if group.params == GREEDY for tokens in draw[group]}
+        assert answers == {best}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_drafts_were_accepted(setting: str, arena: Arena, note: Note) -> None:
+    """Otherwise nothing was tested."""
+    arena.draw("hetero", setting)
+    for drafter in (CHAIN, TREE):
+        accepted = arena.num_accepted[setting, drafter]
+        note(f"{setting}: {accepted} draft tokens of `{drafter}` accepted")
+        assert accepted > 1000
