@@ -56,4 +56,5 @@ def mixed_prompts(heldout: Path, count: int) -> list[str]:
         by_task.setdefault(row["task"], []).append(row["prompt"])
     interleaved = [prompt for row in zip(*by_task.values(), strict=False) for prompt in row]
     short, spare = interleaved[:count], interleaved[count:]
-    return ["".join(spare[place % 40 :][:6]) + prompt if place % 8 == 5 else prompt for place, prompt in enumerate(short)]
+    several = ["".join(spare[place % 40 :][:6]) for place in range(count)]
+    return [several[place] + prompt if place % 8 == 5 else prompt for place, prompt in enumerate(short)]

@@ -52,7 +52,7 @@ class Comparison:
         )
         (best, _, _), (second, _, _) = self.best_two(case, place)
         assert best - second <= TIE, (
-            f"Token {place} is {have[place]} instead of {want[place]}, which wins by {best - second:.6f}: {_where(case)}"
+            f"Token {place} is {have[place]}, not {want[place]}, which wins by {best - second:.6f}: {_where(case)}"
         )
         self.tally.ties.append(f"{case.drafter}: token {place}, gap {best - second:.1e}")
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tests.engine.cases import Case
@@ -20,3 +21,10 @@ def num_drafted(answers: Sequence[dict]) -> int:
 
 def served_by(drafter: str, cases: Sequence[Case], answers: Sequence[dict]) -> list[dict]:
     return [answer for case, answer in zip(cases, answers, strict=True) if case.drafter == drafter]
+
+
+def assert_accepts_everything(answers: Sequence[dict], num_steps: int) -> None:
+    """All but the last step of an answer commit num_steps + 1 tokens; the first token comes from the prefill."""
+    for answer in answers:
+        meta = answer["meta_info"]
+        assert meta["spec_verify_ct"] == math.ceil((meta["completion_tokens"] - 1) / (num_steps + 1)), meta

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sglang_hetero_spec
-from tests.support.tiny_models import write_manifest, write_noisy_copy, write_tiny_model
+from tests.support.manifest import write_manifest
 
 ASSETS = Path(sglang_hetero_spec.__file__).parent / "demo" / "assets"
 
 CHAINS = ("chain-1", "chain-3", "chain-6")
 TREES = ("tree-2", "tree-3", "tree-4")
-SELF = ("self-chain", "self-tree")
+SELF_STEPS = {"self-chain": 4, "self-tree": 3}  # the target as its own drafter
+SELF = tuple(SELF_STEPS)
 BRIEF = "brief"  # made for BRIEF_CONTEXT tokens only
 BRIEF_CONTEXT = 96
 EVERYONE = (*CHAINS, "none", *TREES)
@@ -41,6 +42,8 @@ def demo_models() -> Models | None:
 
 def tiny_models(folder: Path) -> Models:
     """Random weights; one drafter is nearly the target, one half, one is a stranger."""
+    from tests.support.tiny_models import write_noisy_copy, write_tiny_model  # imports torch and transformers
+
     target = write_tiny_model(folder / "target", seed=1)
     near = write_noisy_copy(target, folder / "near", seed=2, noise=0.02)
     half = write_noisy_copy(target, folder / "half", seed=3, noise=0.1)
@@ -62,8 +65,8 @@ def write_pool(folder: Path, models: Models) -> Path:
         _tree("tree-2", others[-1], num_steps=3, topk=2, num_draft_tokens=6),
         _tree("tree-3", others[2 % len(others)], num_steps=2, topk=3, num_draft_tokens=9),
         _tree("tree-4", best, num_steps=4, topk=4, num_draft_tokens=12),
-        _chain("self-chain", models.target, 4),
-        _tree("self-tree", models.target, num_steps=3, topk=3, num_draft_tokens=8),
+        _chain("self-chain", models.target, SELF_STEPS["self-chain"]),
+        _tree("self-tree", models.target, num_steps=SELF_STEPS["self-tree"], topk=3, num_draft_tokens=8),
         _chain(BRIEF, brief, 4),
         {"name": "none", "kind": "none"},
     ]

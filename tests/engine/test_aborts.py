@@ -53,11 +53,10 @@ class Leavers:
         events.close()
 
     def _take_back(self, case: Case, rid: str, num_events: int) -> None:
-        last: dict = {}
-        request = {"text": case.prompt, "rid": rid, **case.request()}
-        for number, last in enumerate(self.server.stream("/generate", request)):
-            if number == num_events:
-                self.server.post("/abort_request", {"rid": rid}).raise_for_status()
+        events = self.server.stream("/generate", {"text": case.prompt, "rid": rid, **case.request()})
+        list(itertools.islice(events, num_events))
+        self.server.post("/abort_request", {"rid": rid}).raise_for_status()
+        *_, last = events
         self.reasons.append((last["meta_info"]["finish_reason"] or {}).get("type"))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 
@@ -72,7 +73,7 @@ def test_streaming(hetero: Server, reference: Reference, same_tokens: Comparison
     def streamed(case: Case) -> dict:
         events = list(hetero.stream("/generate", {"text": case.prompt, **case.request()}))
         texts = [event["text"] for event in events]
-        assert all(after.startswith(before) for before, after in zip(texts, texts[1:], strict=False))
+        assert all(after.startswith(before) for before, after in pairwise(texts))
         assert len(events) > 1
         return events[-1]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tests.support.manifest import write_manifest
+
+__all__ = ["TinyShape", "byte_tokenizer", "write_manifest", "write_noisy_copy", "write_tiny_model"]
 
 BOS, EOS = "<s>", "</s>"
 VOCAB_SIZE = 256 + 2
@@ -69,20 +72,3 @@ def write_noisy_copy(source: Path, path: Path, *, seed: int, noise: float) -> Pa
     model.save_pretrained(path)
     byte_tokenizer().save_pretrained(path)
     return path
-
-
-def write_manifest(
-    pool: Path, drafters: list[dict], *, fallback: str, tasks: list[dict] | None = None, **extra: object
-) -> Path:
-    """A pool.json written by hand, as a user would."""
-    manifest = {
-        "format": "sglang_hetero_spec.pool",
-        "schema_version": 1,
-        "drafters": drafters,
-        "tasks": tasks or [],
-        "fallback_drafter": fallback,
-        **extra,
-    }
-    pool.mkdir(parents=True, exist_ok=True)
-    (pool / "pool.json").write_text(json.dumps(manifest, indent=2))
-    return pool
