@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sglang_hetero_spec.router.fit import fit_router
-from tests.support.tiny_models import TinyShape, write_manifest, write_noisy_copy, write_tiny_model
+from tests.support.manifest import write_manifest
+from tests.support.tiny_models import TinyShape, write_noisy_copy, write_tiny_model
 
 # name -> (num_steps, topk, num_draft_tokens); `same` is the target itself.
 SHAPES = {"same": (3, 1, 4), "near": (3, 2, 6), "small": (2, 1, 3)}
