@@ -95,6 +95,8 @@ class Client:
         draw = self._random
         params = _sampling_params(draw)
         params["max_new_tokens"] = draw.randint(100, 200) if longer else draw.choice((0, 1, 2, 8, 30, 80))
+        if "min_new_tokens" in params:
+            params["min_new_tokens"] = min(params["min_new_tokens"], params["max_new_tokens"])
         if draw.random() < 0.5:
             override = {"drafter": draw.choice(DRAFTERS)} if draw.random() < 0.7 else {"task": draw.choice(list(TASKS))}
             params["custom_params"] = {"hetero": override}
