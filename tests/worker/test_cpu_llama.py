@@ -11,10 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.tree import NO_NODE
 from sglang_hetero_spec.pool import DrafterSpec
-from sglang_hetero_spec.worker.cpu_draft_model import CpuDraftModel
-from sglang_hetero_spec.worker.draft_model import SharedState
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
+
+pytestmark = pytest.mark.usefixtures("sglang")
 
 VOCAB, CONTEXT, ROWS, SLOTS = 50, 64, 6, 400
 SHAPE = {
@@ -95,6 +95,9 @@ class Bench:
 
     def __init__(self, model: torch.nn.Module, lens: list[int], spec: DrafterSpec) -> None:
         self.model, self.lens = model, lens
+        from sglang_hetero_spec.worker.cpu_draft_model import CpuDraftModel
+        from sglang_hetero_spec.worker.draft_model import SharedState
+
         self.drafter = CpuDraftModel(0, _as_sglang_runner(model), VOCAB, spec)
         table = torch.randperm(SLOTS)[: ROWS * (SLOTS // ROWS)].view(ROWS, -1).int()
         history = TokenHistory(ROWS, table.shape[1], "cpu")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sglang_hetero_spec.drafters.tree import DraftTree
 from tests.worker.enumeration import (
     GREEDY,
     TOP_K_ALL,
@@ -197,3 +198,41 @@ def test_other_algorithms_are_left_alone() -> None:
         "logits",
         None,
     )
+
+
+def test_seeded_coins_depend_on_seed_and_position_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With sampling_seed a request gets the same tokens in whatever batch it is: a repeated run says the same."""
+    from sglang_hetero_spec.worker import sampling
+    from sglang_hetero_spec.worker.merge import Proposal, merge_trees
+    from sglang_hetero_spec.worker.verify_input import build_verify_input
+
+    rng = random.Random(4)
+    cases = [random_case(rng, TREES["branching twice"], VOCAB_SIZE, Params(1.3)) for _ in range(12)]
+    tree = DraftTree(torch.tensor([c.tokens for c in cases]), torch.tensor([c.parents for c in cases]), 2, 1)
+    logits, seeds = torch.stack([c.logits for c in cases]), torch.arange(12) * 977
+
+    def say(order: list[int], seed_shift: int = 0) -> dict[int, list[int]]:
+        info = sampling_info([cases[number].params for number in order])
+        info.sampling_seed = seeds[order] + seed_shift
+        batch = SimpleNamespace(
+            seq_lens=torch.tensor(order) + 3,
+            seq_lens_sum=sum(order) + 3 * len(order),
+            device="cpu",
+            forward_mode=SimpleNamespace(is_idle=lambda: False),
+            sampling_info=info,
+        )
+        part = DraftTree(tree.tokens[order], tree.parents[order], tree.depth, tree.num_fed)
+        merged = merge_trees(part.tokens[:, 0], [Proposal(0, torch.arange(len(order)), part)], 6)
+        backend = SimpleNamespace(verify_mask=None, max_context_len=64)
+        verify_input = build_verify_input(merged, batch, SimpleNamespace(attn_backend=backend))
+        output = SimpleNamespace(next_token_logits=logits[order].flatten(0, 1).clone())
+        predict, lens, index = sampling.sample_exactly(None, verify_input, batch, output)
+        return {
+            number: predict[path[:length]].tolist()
+            for number, path, length in zip(order, index.tolist(), lens.tolist(), strict=True)
+        }
+
+    together = say(list(range(12)))
+    assert say(list(range(12))) == together
+    assert say([7, 2, 9]) == {number: together[number] for number in (7, 2, 9)}
+    assert say(list(range(12)), seed_shift=1) != together
