@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sglang_hetero_spec.demo.arms import HETERO, NONE, STANDALONE
+from sglang_hetero_spec.demo.arms import HETERO, NONE, STANDALONE, TITLES
 from sglang_hetero_spec.demo.client import Answer
 from sglang_hetero_spec.demo.shipped import Prompt
 from sglang_hetero_spec.demo.summary import Ratio, Results, Speed
@@ -18,48 +18,61 @@ if TYPE_CHECKING:
 
 SAMPLES = 3
 SAMPLE_LINES = 14
+WIDE = 115  # columns of a terminal
+_HEADINGS = (
+    "task",
+    "drafter",
+    "router\nsure",
+    "accept\nlength\nHETERO",
+    "accept\nlength\n{general}",
+    "tokens/s\nno spec.",
+    "tokens/s\nSTAND-\nALONE",
+    "tokens/s\nHETERO",
+    "same\noutput",
+)
 
 
 def print_results(out: Console, results: Results, names: dict[str, str], general: str) -> None:
     """names: of the tasks, by id; general: the drafter that STANDALONE has."""
     for concurrency in results.concurrencies:
-        out.print(task_table(results, concurrency, names, general))
+        wide = out.width >= WIDE
+        out.print(task_table(results, concurrency, names, general, wide))
         for line in verdict(results, concurrency):
             out.print(line)
         out.print()
 
 
-def task_table(results: Results, concurrency: int, names: dict[str, str], general: str) -> Table:
+def task_table(
+    results: Results, concurrency: int, names: dict[str, str], general: str, wide: bool = True
+) -> Table:
+    """wide: there is room for the names of tasks; else their ids."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    title = f"Mixed traffic, {_requests(concurrency)} at a time"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_footer=True)
     total = _cells(results, concurrency, None)
     speeds = [_speed(results.speed(arm, concurrency)) for arm in (NONE, STANDALONE, HETERO)]
-    footer = ["all", *total[:4], *speeds, total[-1]]
-    headings = (
-        "task",
-        "drafter\nby the router",
-        "router\nconfidence",
-        "accept length\nHETERO",
-        f"accept length\n{escape(general)} drafter",
-        "tokens/s\nno speculation",
-        "tokens/s\nSTANDALONE",
-        "tokens/s\nHETERO",
-        "identical\noutput",
+    footer = ["all (server)" if wide else "all", *total[:4], *speeds, total[-1]]
+    table = Table(
+        title=f"Mixed traffic, {_requests(concurrency)} at a time",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_footer=True,
+        padding=(0, 1) if wide else (0, 1, 0, 0),
+        pad_edge=wide,
     )
-    for number, (heading, foot) in enumerate(zip(headings, footer, strict=True)):
+    for number, (heading, foot) in enumerate(zip(_HEADINGS, footer, strict=True)):
         left = number in (0, 1, 8)
-        table.add_column(heading, footer=foot, justify="left" if left else "right")
+        heading = heading.format(general=escape(general))
+        table.add_column(heading, footer=foot, justify="left" if left else "right", no_wrap=number > 1)
     for task in results.tasks:
         cells = _cells(results, concurrency, task)
         speeds = [
             f"{results.tally(arm, concurrency, task).request_speed:.1f}"
             for arm in (NONE, STANDALONE, HETERO)
         ]
-        table.add_row(escape(names.get(task, task)), *cells[:4], *speeds, cells[-1])
+        table.add_row(escape(names.get(task, task) if wide else task), *cells[:4], *speeds, cells[-1])
     return table
 
 
@@ -91,7 +104,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _speed(speed: Speed | None) -> str:
-    return "-" if speed is None else f"{speed.overall:.1f}\n({speed.slowest:.1f}-{speed.fastest:.1f})"
+    return "-" if speed is None else f"{speed.overall:.1f}"
 
 
 def _requests(number: int) -> str:
@@ -104,7 +117,12 @@ def verdict(results: Results, concurrency: int) -> list[str]:
         _ratio(results.ratio(HETERO, NONE, concurrency), "no speculation"),
         _ratio(results.ratio(HETERO, STANDALONE, concurrency), "STANDALONE"),
     ]
-    lines = [f"HETERO serves this traffic at {' and '.join(part for part in parts if part)}."]
+    speeds = {arm: results.speed(arm, concurrency) for arm in (NONE, STANDALONE, HETERO)}
+    spread = [f"{TITLES[arm]} {s.slowest:.1f}-{s.fastest:.1f}" for arm, s in speeds.items() if s]
+    lines = [
+        f"HETERO serves this traffic at {' and '.join(part for part in parts if part)}.",
+        f"Single passes, tokens/s: {', '.join(spread)}.",
+    ]
     differing = results.differing(concurrency)
     if not differing:
         return lines
@@ -124,12 +142,13 @@ def _ratio(ratio: Ratio | None, base: str) -> str:
 def legend(num_passes: int, num_prompts: int) -> list[str]:
     """What the columns mean."""
     return [
+        "Router sure: its mean confidence. Same output: token ids of every answer equal to no speculation.",
         "Accept length: completion tokens / verify steps, that is the tokens that one forward of the target yields"
         " (its own token included).",
         "Tokens/s of a task: tokens / summed latency of its requests (what one user sees); in the last row: tokens of"
         " all requests / wall time (what the server does).",
-        f"{num_prompts} held-out prompts, tasks in turn, {num_passes} timed passes for each way of serving, in"
-        " parentheses the slowest and the fastest; prefixes are forgotten before each pass.",
+        f"{num_prompts} held-out prompts, tasks in turn, {num_passes} timed passes for each way of serving (in"
+        " parentheses: single passes); prefixes are forgotten before each pass. no spec.: no speculation.",
     ]
 
 

@@ -18,11 +18,10 @@ SAVE_EVERY_S = 60.0
 
 @dataclass(frozen=True)
 class Rates:
-    """Peak learning rates; both rise over the first 4% of the steps and, where `falls`, end at 2% by a cosine."""
+    """Peak learning rates; both rise over the first 4% of the steps and fall to 2% of the peak by a cosine."""
 
     matrices: float
     rest: float
-    falls: bool = True
 
 
 def _optimizers(model: TinyLlama, rates: Rates) -> list[torch.optim.Optimizer]:
@@ -34,10 +33,10 @@ def _optimizers(model: TinyLlama, rates: Rates) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _factor(step: int, total: int, falls: bool) -> float:
+def _factor(step: int, total: int) -> float:
     warm = max(1, total // 25)
-    if step < warm or not falls:
-        return min(1.0, (step + 1) / warm)
+    if step < warm:
+        return (step + 1) / warm
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
 
@@ -66,7 +65,7 @@ def train(
     for step in range(start, steps):
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = peak * _factor(step, steps, rates.falls)
+                group["lr"] = peak * _factor(step, steps)
             optimizer.zero_grad()
         loss = loss_of(step)
         loss.backward()

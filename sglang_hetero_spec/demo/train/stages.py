@@ -143,20 +143,25 @@ class Workshop:
     def _note(self, key: str, value: object) -> None:
         write_json(self.work / f"{key}.note", value)
 
-    def answers(self, name: str, items: list[Example]) -> list[Answered]:
+    def answers(self, name: str, items: Callable[[], list[Example]]) -> list[Answered]:
         """The target's greedy answers with hidden states, from scratch space where they are already made."""
         path, key = self.work / f"answers-{name}.pt", self._key(ANSWER_KEYS)
         if not self._is_done(path.stem, key):
-            began = time.monotonic()
-            rows = [r for r in encode(self.tokenizer, items) if len(r.prompt) < self.settings.max_row_tokens]
-            found = answer(load_model(self.target_dir), rows, self.tokenizer.token_to_id(EOS),
-                           self.settings.max_new_tokens, 128,
-                           lambda n, total: self.say(f"answers {name}: {n}/{total}"))  # fmt: skip
-            lists = [(a.row.task, a.row.prompt, a.row.answer, a.hidden) for a in found]
-            torch.save(lists, path)
+            self._answer(path, name, items())
             self._mark_done(path.stem, key)
-            self._note(f"answers_{name}_seconds", round(time.monotonic() - began))
-        return [Answered(Row(t, p, a), h) for t, p, a, h in torch.load(path, weights_only=True)]
+        return [Answered(Row(t, p, a), h) for t, p, a, h in torch.load(path, weights_only=True, mmap=True)]
+
+    def _answer(self, path: Path, name: str, items: list[Example]) -> None:
+        began = time.monotonic()
+        rows = [r for r in encode(self.tokenizer, items) if len(r.prompt) < self.settings.max_row_tokens]
+        eos, limit = self.tokenizer.token_to_id(EOS), self.settings.max_new_tokens
+
+        def report(done: int, total: int) -> None:
+            self.say(f"answers {name}: {done}/{total}")
+
+        found = answer(load_model(self.target_dir), rows, eos, limit, 128, report)
+        torch.save([(a.row.task, a.row.prompt, a.row.answer, a.hidden) for a in found], path)
+        self._note(f"answers_{name}_seconds", round(time.monotonic() - began))
 
     def regenerate(self) -> None:
         for task in TASKS:
@@ -170,7 +175,7 @@ class Workshop:
         head = load_model(self.target_dir).model.embed_tokens.weight.detach()
         batches = plan([len(a.row) for a in items], s.drafter_batch_tokens, tokens, s.seed + (name != BASE))
         model = TinyLlama(s.drafter, s.seed) if name == BASE else load_model(self.work / BASE).train()
-        self._fit(stage, model, len(batches), Rates(s.drafter_rate, s.drafter_rate, falls=name != BASE),
+        self._fit(stage, model, len(batches), Rates(s.drafter_rate, s.drafter_rate),
                   lambda step: distill.loss(model, head, [items[i] for i in batches[step]], self.bf16))  # fmt: skip
         save_model(model, self.tokenizer, self.work / BASE if name == BASE else self.drafter_dir(name))
         self._mark_done(stage, key)
@@ -179,7 +184,7 @@ class Workshop:
         """The answers that drafter `name` learns from: of its task, or of all tasks."""
         tasks = [name] if name in TASKS else list(TASKS)
         n = self.settings.answers_per_task
-        return [a for task in tasks for a in self.answers(task, self._corpus(task)[:n])]
+        return [a for task in tasks for a in self.answers(task, lambda task=task: self._corpus(task)[:n])]
 
     def train_drafters(self) -> None:
         """The base, a drafter per task, and the general one, which sees as many tokens of every task as its drafter.
@@ -219,7 +224,7 @@ class Workshop:
 
     def table(self) -> dict[str, dict[str, Counts]]:
         """Counts on held-out prompts: task -> drafter ("task" or "general") -> counts; also kept in made.json."""
-        items = self.answers("heldout", self.heldout())
+        items = self.answers("heldout", self.heldout)
         general = load_model(self.drafter_dir(GENERAL))
         found = {}
         for task in TASKS:
