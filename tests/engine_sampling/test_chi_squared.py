@@ -1,6 +1,7 @@
 """Engine samples with speculation have the target's law: 20,000 answers for each setting, chi-squared, p > 0.001.
 
-Tests of one server come before those of the other, so that each starts once.
+Tests of one server come before those of the other, so that each starts once. The mixed setting holds all the others;
+they, and the server without speculation, are left to the slow run (about a minute each on a free core).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from tests.engine_sampling.laws import NOTHING, ChiSquared, Tokens, against_law,
 from tests.engine_sampling.settings import CHAIN, GREEDY, SETTINGS, TREE
 
 LOWEST_P = 0.001
+MIXED = "mixed"
+OTHERS = [pytest.param(setting, marks=pytest.mark.slow) for setting in SETTINGS if setting != MIXED]
 Note = Callable[[str], None]
 
 
@@ -31,8 +34,8 @@ def total(results: list[ChiSquared]) -> ChiSquared:
     return sum(results, NOTHING)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("engine", ["hetero", "none"])
+@pytest.mark.parametrize("setting", [MIXED, *OTHERS])
+@pytest.mark.parametrize("engine", ["hetero", pytest.param("none", marks=pytest.mark.slow)])
 def test_samples_follow_the_exact_law(engine: str, setting: str, arena: Arena, note: Note) -> None:
     """`none`, SGLang without speculation, shows that the law is the right one."""
 
@@ -43,6 +46,7 @@ def test_samples_follow_the_exact_law(engine: str, setting: str, arena: Arena, n
     agree(f"{engine}, {setting}, exact law", note, test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_samples_agree_with_no_speculation(setting: str, arena: Arena, note: Note) -> None:
     def test(number: int) -> ChiSquared:
@@ -54,13 +58,12 @@ def test_samples_agree_with_no_speculation(setting: str, arena: Arena, note: Not
 
 def test_greedy_requests_beside_sampled_ones_stay_greedy(arena: Arena) -> None:
     (best,) = arena.law(GREEDY)
-    for engine in ("none", "hetero"):
-        draw = arena.draw(engine, "mixed")
-        answers: set[Tokens] = {tokens for group in draw if group.params == GREEDY for tokens in draw[group]}
-        assert answers == {best}
+    draw = arena.draw("hetero", MIXED)
+    answers: set[Tokens] = {tokens for group in draw if group.params == GREEDY for tokens in draw[group]}
+    assert answers == {best}
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", [MIXED, *OTHERS])
 def test_drafts_were_accepted(setting: str, arena: Arena, note: Note) -> None:
     """Otherwise nothing was tested."""
     arena.draw("hetero", setting)
