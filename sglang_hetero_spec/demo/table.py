@@ -25,9 +25,9 @@ _HEADINGS = (
     "router\nsure",
     "accept\nlength\nHETERO",
     "accept\nlength\n{general}",
-    "tokens/s\nno spec.",
-    "tokens/s\nSTAND-\nALONE",
-    "tokens/s\nHETERO",
+    "tok/s\nnone",
+    "tok/s\nSTAND-\nALONE",
+    "tok/s\nHETERO",
     "same\noutput",
 )
 
@@ -145,10 +145,10 @@ def legend(num_passes: int, num_prompts: int) -> list[str]:
         "Router sure: its mean confidence. Same output: token ids of every answer equal to no speculation.",
         "Accept length: completion tokens / verify steps, that is the tokens that one forward of the target yields"
         " (its own token included).",
-        "Tokens/s of a task: tokens / summed latency of its requests (what one user sees); in the last row: tokens of"
+        "Tok/s (tokens per second) of a task: tokens / summed latency of its requests (what one user sees); in the last row: tokens of"
         " all requests / wall time (what the server does).",
         f"{num_prompts} held-out prompts, tasks in turn, {num_passes} timed passes for each way of serving (in"
-        " parentheses: single passes); prefixes are forgotten before each pass. no spec.: no speculation.",
+        " parentheses: single passes); prefixes are forgotten before each pass. none: no speculation.",
     ]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 from rich.console import Console, RenderableType
 
-from sglang_hetero_spec.demo.client import Pass
+from sglang_hetero_spec.demo.client import Answer, Pass
 from sglang_hetero_spec.demo.shipped import Prompt
 from sglang_hetero_spec.demo.summary import Difference, Results
 from sglang_hetero_spec.demo.table import choose_samples, legend, print_results, sample_panel
@@ -38,7 +39,7 @@ def test_a_row_for_each_task_and_one_for_all() -> None:
     assert row(text, "SQL queries") == "SQL queries sql 0.900 4.00 2.00 4.0 8.0 16.0 yes"
     # Names come from pool.json: markup in them is shown, not obeyed.
     assert row(text, "[bold]Python") == "[bold]Python[/] general 0.900 3.00 2.00 4.0 6.0 8.0 yes"
-    assert row(text, "all") == "all 0.900 3.33 2.00 4.0 8.0 10.0 yes"
+    assert row(text, "all") == "all (server) 0.900 3.33 2.00 4.0 8.0 10.0 yes"
     assert "2.50 times the speed of no speculation (2.00-4.00)" in text
     assert "1.25 times the speed of STANDALONE (1.00-2.00)" in text
 
@@ -48,6 +49,10 @@ def test_a_difference_is_shown_with_how_close_the_choice_was() -> None:
     text = shown_results(Results(passes(), [difference]))
     assert row(text, "[bold]Python").endswith("no (1)") and row(text, "SQL").endswith("yes")
     assert "1 answers differ" in text and "at most 2e-05 apart" in text
+
+
+def _longest(one: Answer) -> Answer:
+    return dataclasses.replace(one, task="translate", drafter=one.drafter and "translate")
 
 
 def test_each_number_of_requests_has_a_table() -> None:
@@ -73,4 +78,12 @@ def test_an_answer_cannot_write_to_the_terminal() -> None:
 
 
 def test_the_definition_of_accept_length_is_there() -> None:
-    assert "completion tokens / verify steps" in legend(2, 24)[0]
+    assert any("Accept length: completion tokens / verify steps" in line for line in legend(2, 24))
+
+
+def test_eighty_columns_are_enough() -> None:
+    out = Console(file=io.StringIO(), width=80, highlight=False)
+    results = Results([Pass(one.arm, 4, one.wall_seconds, tuple(_longest(a) for a in one.answers)) for one in passes()])
+    print_results(out, results, NAMES, "general")
+    text = out.file.getvalue()  # type: ignore[attr-defined]
+    assert row(text, "translate") == "translate translate 0.900 3.33 2.00 4.0 6.7 10.0 yes"
