@@ -351,3 +351,53 @@ def test_float8_cache_is_scaled():
     )
     slow_decode(query, low_k.float() * 2, low_v.float() * 4, want, None, None, None, table, pool, lens, 0.5)
     torch.testing.assert_close(got, want)
+
+
+def test_a_rewritten_tree_mask_is_seen():
+    # Same lengths and rows, another tree, as from one step to the next.
+    for parents in ([-1, 0, 1, 2], [-1, 0, 0, 0], [-1, 0, 1, 0]):
+        check_extend(9, [5], [4], parents=[parents])
+
+
+def test_a_mask_buffer_written_in_place_is_seen_again():
+    """SGLang's n-gram worker keeps one mask tensor and one slot table; both change between steps."""
+    torch.manual_seed(0)
+    cache = Cache(random.Random(0), [9], 1, 4, 4, torch.float32)
+    buffer = torch.zeros(9, dtype=torch.bool)
+    query, lens, counts, start = torch.randn(3, 1, 4), torch.tensor([9]), torch.tensor([3]), torch.tensor([0])
+    results = []
+    for parents in ([-1, 0, 1], [-1, 0, 0]):
+        buffer.copy_(tree_mask(parents).reshape(-1))
+        for _ in range(2):
+            got, want = torch.zeros(3, 1, 4), torch.zeros(3, 1, 4)
+            extend_attention(
+                query, None, None, got, cache.k, cache.v, 1.0, 1.0, cache.table, cache.pool, lens, counts, start, 3,
+                0.3, 0.0, False, 0, None, None, buffer, True,
+            )  # fmt: skip
+            trees = tree_mask(parents)[None]
+            slow_extend(
+                query, None, None, want, cache.k, cache.v, cache.table, cache.pool, lens, counts, start, 0.3, tree=trees
+            )
+            torch.testing.assert_close(got, want)
+            results.append(got)
+            cache.table[cache.pool[0], :2] = cache.table[cache.pool[0], :2].flip(0)
+            cache.table[cache.pool[0], 0] = cache.table[cache.pool[0], 3]
+    assert not torch.allclose(results[0], results[1]) and not torch.allclose(results[1], results[2])
+
+
+def test_strided_queries_and_outputs():
+    """SGLang hands over slices of one projection: rows are not next to each other."""
+    torch.manual_seed(0)
+    cache = Cache(random.Random(0), [5, 8], 2, 4, 4, torch.float32)
+    other = cache.copy()
+    qkv = torch.randn(2, 4 * 4 + 2 * 4 + 2 * 4)
+    query, key, value = (part.view(2, -1, 4) for part in qkv.split([16, 8, 8], dim=-1))
+    lens = torch.tensor([5, 8])
+    loc = cache.table[cache.pool, lens - 1].long()
+    got, want = torch.zeros(2, 4, 4), torch.zeros(2, 4, 4)
+    decode_attention(
+        query, cache.k, cache.v, 1.0, 1.0, got, key, value, loc, None, cache.table, cache.pool, lens, 0.3,
+        0.0, False, 0, None, None,
+    )  # fmt: skip
+    slow_decode(query, other.k, other.v, want, key, value, loc, other.table, other.pool, lens, 0.3)
+    torch.testing.assert_close(got, want)
