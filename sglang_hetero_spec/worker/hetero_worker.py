@@ -144,7 +144,7 @@ class HeteroWorker(BaseSpecWorker):
         self.history.record_roots(rows, batch.seq_lens, roots)
         shares = self._split(batch.reqs)
         proposals, seconds = self._propose(batch, rows, roots, shares)
-        merged = merge_trees(roots, proposals, self._verify_width(proposals))
+        merged = merge_trees(roots, proposals, self._verify_width(batch, proposals))
         batch.spec_info = build_verify_input(merged, batch, self._target_worker.model_runner)
         with spec_stage_span("verify"):
             result = self._verify(batch, merged, grammar_barrier)
@@ -226,9 +226,14 @@ class HeteroWorker(BaseSpecWorker):
                 drafter.admit(rid)
                 weakref.finalize(state, drafter.release, rid).atexit = False
 
-    def _verify_width(self, proposals: list[Proposal]) -> int:
-        """Nodes per request in this step: what the proposals need, or the one width that graphs were captured for."""
-        if self._target_worker.model_runner.decode_cuda_graph_runner is not None and self.device != "cpu":
+    def _verify_width(self, batch: ScheduleBatch, proposals: list[Proposal]) -> int:
+        """Nodes per request in this step: what the proposals need, or the one width that graphs were captured for.
+
+        Seeded coins are numbered by the width (eagle_utils.py, `_seeded_verify_coins`): it may not depend on what else
+        is in the batch.
+        """
+        has_graphs = self._target_worker.model_runner.decode_cuda_graph_runner is not None and self.device != "cpu"
+        if has_graphs or batch.sampling_info.sampling_seed is not None:
             return get_spec().speculative_num_draft_tokens
         return max((proposal.tree.width for proposal in proposals), default=1)
 

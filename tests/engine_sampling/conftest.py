@@ -20,8 +20,9 @@ from tests.engine_sampling.settings import (
     TREE,
     Group,
 )
+from tests.support.manifest import write_manifest
 from tests.support.servers import Server, running_server
-from tests.support.tiny_models import write_manifest, write_noisy_copy, write_tiny_model
+from tests.support.tiny_models import write_noisy_copy, write_tiny_model
 
 PER_REQUEST = 1000
 FIGURES: list[str] = []
