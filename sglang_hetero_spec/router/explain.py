@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from sglang_hetero_spec.pool import Pool
-from sglang_hetero_spec.router.features import Term
+from sglang_hetero_spec.router.errors import shortened
+from sglang_hetero_spec.router.excerpt import Excerpt
 from sglang_hetero_spec.router.predict import LinearRouter
 from sglang_hetero_spec.router.route import RequestRouter
 
@@ -27,18 +28,34 @@ def route_prompts(pool: Pool, prompts: Sequence[str], *, num_terms: int = 5) -> 
 
 
 def top_terms(router: LinearRouter, text: str, task: str, count: int) -> list[dict[str, Any]]:
-    """The n-grams of `text` that raise the score of `task` most above the mean of all tasks, strongest first.
+    """What in `text` raises the score of `task` most above the mean of all tasks, strongest first.
 
-    Each is `{"sort", "term", "weight"}`. n-grams that share a bucket share a weight and count once, as the
-    longest of them; `^` and `$` stand for the prompt's ends, `...` for what was left out of a long one.
+    Each is `{"term", "sort", "weight"}`: a word with the characters in and around it, a pair of neighbouring
+    words, or characters between words. `^` and `$` stand for the prompt's ends, `...` for what was left out.
     """
     excerpt = router.hasher.excerpt(text)
+    terms = router.hasher.terms(excerpt)
+    gain_of_bucket = _gains(router, excerpt, task)
+    word_at = {position: word for word in terms if word.sort == "word" for position in range(word.start, word.end)}
+    gains: dict[tuple[str, str], float] = {}
+    for bucket, term in zip(router.hasher.buckets(excerpt).tolist(), terms, strict=True):
+        whole = word_at.get((term.start + term.end) // 2, term) if term.sort == "characters" else term
+        shown = (router.hasher.readable(excerpt, whole.start, whole.end), whole.sort)
+        # A feature counts once, however often it occurs and whatever else falls into its bucket.
+        gains[shown] = gains.get(shown, 0.0) + gain_of_bucket.pop(bucket, 0.0)
+    strongest = sorted(gains, key=lambda shown: -gains[shown])[:count]
+    return [
+        {"term": shortened(term, 32), "sort": sort, "weight": round(gains[term, sort], 4)}
+        for term, sort in strongest
+        if gains[term, sort] > 0
+    ]
+
+
+def _gains(router: LinearRouter, excerpt: Excerpt, task: str) -> dict[int, float]:
     buckets, values = router.hasher.vector(excerpt)
     weights = router.coefficients.take(buckets, axis=0)
     gains = values * (weights[:, router.classes.index(task)] - weights.mean(axis=1))
-    terms = _longest_terms(router.hasher.buckets(excerpt).tolist(), router.hasher.terms(excerpt))
-    strongest = [i for i in np.argsort(-gains, kind="stable")[:count].tolist() if gains[i] > 0]
-    return [{**terms[int(buckets[i])]._asdict(), "weight": round(float(gains[i]), 4)} for i in strongest]
+    return dict(zip(buckets.tolist(), gains.tolist(), strict=True))
 
 
 def _record(router: RequestRouter, prompt: str, num_terms: int) -> dict[str, Any]:
@@ -65,11 +82,3 @@ def _seconds(router: RequestRouter, prompt: str) -> float:
     start = time.perf_counter()
     router.route(prompt, None, None)
     return time.perf_counter() - start
-
-
-def _longest_terms(buckets: list[int], terms: list[Term]) -> dict[int, Term]:
-    found: dict[int, Term] = {}
-    for bucket, term in zip(buckets, terms, strict=True):
-        if bucket not in found or len(term.term) > len(found[bucket].term):
-            found[bucket] = term
-    return found

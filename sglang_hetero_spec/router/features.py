@@ -10,6 +10,7 @@ numpy then costs more than its work on the some hundred bytes that it gets.
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import NamedTuple
 from zlib import crc32
@@ -30,10 +31,11 @@ START, GAP, END = b"\xfe", b"\xfd", b"\xff"
 
 
 class Term(NamedTuple):
-    """An n-gram as a person reads it; `^` and `$` are the prompt's ends, `...` what was left out between them."""
+    """Where an n-gram lies in the folded bytes: `folded[start:end]`; `sort` is `word`, `pair` or `characters`."""
 
     sort: str
-    term: str
+    start: int
+    end: int
 
 
 def _fold_table() -> bytes:
@@ -56,6 +58,7 @@ def _word_table() -> bytes:
 
 _FOLD = _fold_table()
 _WORDS = _word_table()
+_WORD = re.compile(rb"[0_a-z\x80-\xf7]+")  # what `_WORDS` leaves, for explanations
 
 
 class SparseVector(NamedTuple):
@@ -126,13 +129,18 @@ class FeatureHasher:
     def terms(self, excerpt: Excerpt) -> list[Term]:
         """What each element of `buckets` stands for; for explanations, in no hurry."""
         folded = _folded(excerpt)
-        words = [_readable(word) for word in _words(folded)]
-        terms = [Term("word", word) for word in words[1:-1]]
-        terms += [Term("two words", " ".join(pair)) for pair in pairwise(words)]
+        words = [match.span() for match in _WORD.finditer(folded)]
+        ends = [(0, 1), *words, (len(folded) - 1, len(folded))]
+        terms = [Term("word", *word) for word in words]
+        terms += [Term("pair", left[0], right[1]) for left, right in pairwise(ends)]
         for n in self.spec.char_ngrams:
-            runs = (folded[i : i + n] for i in range(len(folded) - n + 1))
-            terms += [Term("characters", _readable(run)) for run in runs]
+            terms += [Term("characters", i, i + n) for i in range(len(folded) - n + 1)]
         return terms
+
+    def readable(self, excerpt: Excerpt, start: int, end: int) -> str:
+        """Part of the folded bytes; `^` and `$` are the prompt's ends, `...` what was left out between them."""
+        run = _folded(excerpt)[start:end]
+        return run.replace(START, b"^").replace(END, b"$").replace(GAP, b"...").decode("utf-8", "replace")
 
     def _character_ngrams(self, folded: bytes) -> list[np.ndarray]:
         """Every run of n bytes, for each n of the definition, as an integer; views of `folded`, nothing copied."""
@@ -154,8 +162,3 @@ def _folded(excerpt: Excerpt) -> bytes:
 def _words(folded: bytes) -> list[bytes]:
     """The words between START and END."""
     return [START, *folded.translate(_WORDS).split(), END]
-
-
-def _readable(run: bytes) -> str:
-    text = run.replace(START, b"^").replace(END, b"$").replace(GAP, b"...")
-    return text.decode("utf-8", "replace")

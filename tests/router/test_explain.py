@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 
 from sglang_hetero_spec.pool import Pool
-from sglang_hetero_spec.router.explain import route_prompts, top_terms
+from sglang_hetero_spec.router.explain import _gains, route_prompts, top_terms
 from sglang_hetero_spec.router.fit import FittedRouter
 from sglang_hetero_spec.router.route import RequestRouter
 from tests.router.conftest import make_pool
@@ -40,13 +41,28 @@ def test_the_terms_are_in_the_prompt_and_speak_for_the_task(fitted: FittedRouter
     weights = [term["weight"] for term in terms]
     assert weights == sorted(weights, reverse=True) and weights[-1] > 0
     folded = f"^{re.sub('[0-9]', '0', prompt.lower())}$"
-    for term in terms:
-        if term["sort"] == "characters":
-            assert term["term"] in folded
+    assert all(term["term"] in folded for term in terms)
     against = top_terms(fitted.router, prompt, "sums", 8)
-    assert {term["term"] for term in terms}.isdisjoint(term["term"] for term in against)
+    assert {(t["sort"], t["term"]) for t in terms}.isdisjoint((t["sort"], t["term"]) for t in against)
 
 
-def test_an_added_word_that_speaks_for_a_task_is_shown(fitted: FittedRouter) -> None:
-    terms = top_terms(fitted.router, "zzzz apples zzzz", "sums", 40)
-    assert ("word", "apples") in {(term["sort"], term["term"]) for term in terms}
+def test_the_one_word_that_speaks_for_a_task_comes_first(fitted: FittedRouter) -> None:
+    first, *_ = top_terms(fitted.router, "zzzz apples zzzz", "sums", 3)
+    assert (first["sort"], first["term"]) == ("word", "apples")
+
+
+def test_all_terms_together_are_the_whole_difference(fitted: FittedRouter) -> None:
+    """The sum of the gains is the task's score above the mean, so nothing is counted twice or left out."""
+    text = "How many items does the Python list of Tom have, Tom? " * 3
+    probabilities = np.log(fitted.router.predict(text).probabilities)
+    for index, task in enumerate(fitted.router.classes):
+        excerpt = fitted.router.hasher.excerpt(text)
+        gains = _gains(fitted.router, excerpt, task)
+        assert sum(gains.values()) == pytest.approx(probabilities[index] - probabilities.mean(), abs=1e-4)
+        shown = top_terms(fitted.router, text, task, 10_000)
+        assert sum(term["weight"] for term in shown) >= sum(gains.values()) - 1e-2
+
+
+def test_a_word_of_any_length_is_shown_short(fitted: FittedRouter) -> None:
+    terms = top_terms(fitted.router, "apples" * 50_000, "sums", 3)
+    assert terms and all(len(term["term"]) <= 32 for term in terms)
