@@ -49,7 +49,7 @@ def run(
     with reporter.steps("Serving prompts", total) as steps:
         for group in groups(plans, options, num_params):
             titles = ", ".join(TITLES[plan.name] for plan in group)
-            reporter.line(f"Starting SGLang ({titles}) ...")
+            reporter.line(f"Starting SGLang ({titles}), a minute or two ...")
             with running(group, logs, lambda name: reporter.line(f"SGLang is up: {TITLES[name]}.")) as servers:
                 mine = [arm for arm in arms if arm.server in servers]
                 _warm_up(servers, mine, work, options)

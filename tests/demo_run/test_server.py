@@ -65,7 +65,7 @@ def test_a_group_that_ignores_termination_is_killed() -> None:
         (2, "noise\nhetero-spec: pool.json is missing; make it.\n", "did not start: pool.json is missing; make it."),
         (-9, "", "was killed, most likely for want of memory; close other programs, or try --target-params 100M"),
         (-9, "AttributeError: no such thing\n", "ended with code -9 (AttributeError: no such thing);"),
-        (1, "Rank 0 scheduler died during initialization (exit code: -9).\n", "was killed, most likely for want of memory"),
+        (1, "Rank 0 scheduler died (exit code: -9).\n", "was killed, most likely for want of memory"),
         (1, "RuntimeError: Not enough memory. Please try\n", "ran out of memory"),
         (1, "Traceback\nValueError: old\nOSError: [Errno 98] x\n", "ended with code 1 (OSError: [Errno 98] x);"),
         (3, "", "ended with code 3; `hetero-spec doctor` checks the installation."),
