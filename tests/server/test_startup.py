@@ -48,7 +48,6 @@ def on_cpu(routed: RoutedPool, *args: str) -> tuple[str, ...]:
     ("args", "words"),
     [
         (("--enable-hierarchical-cache",), ("--enable-hierarchical-cache", "leave it out")),
-        (("--tokenizer-worker-num", "2"), ("--tokenizer-worker-num above 1", "use 1")),
         (("--speculative-num-steps", "4"), ("--speculative-num-steps", "pool.json")),
     ],
 )
@@ -70,8 +69,7 @@ def test_a_pool_with_an_unknown_key(routed: RoutedPool, tmp_path: Path) -> None:
     manifest["drafters"][0]["steps"] = 3
     (tmp_path / "pool.json").write_text(json.dumps(manifest))
     args = ("--speculative-algorithm", "HETERO", "--speculative-draft-model-path", str(tmp_path))
-    for command in (SERVE, LAUNCH):
-        check_refused(start(command, *on_cpu(routed, *args)), "pool.json", "drafters[0]", "steps")
+    check_refused(start(SERVE, *on_cpu(routed, *args)), "pool.json", "drafters[0]", "steps")
 
 
 def test_no_pool(routed: RoutedPool) -> None:
