@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from tests.engine.cases import Case, cases_of
@@ -46,6 +47,7 @@ class Leavers:
                 self._hang_up(case, 2 + turn % 5)
             else:
                 self._take_back(case, f"leaver-{number}-{turn}", 1 + turn % 4)
+            time.sleep(0.2)
 
     def _hang_up(self, case: Case, num_events: int) -> None:
         events = self.server.stream("/generate", {"text": case.prompt, **case.request()})

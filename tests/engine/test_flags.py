@@ -11,8 +11,8 @@ from tests.engine.figures import accept_length, served_by
 from tests.engine.fleet import Fleet, Reference, ask
 from tests.engine.pools import EVERYONE, SELF, SELF_STEPS
 
-# Admits 16 requests of the usual length, holds about half of what they grow to with their reserves.
-TIGHT = ("--max-total-tokens", "2048")
+# Holds about half of what 16 requests grow to, with the slots that each step reserves, and admits them all the same.
+TIGHT = ("--max-total-tokens", "2048", "--schedule-conservativeness", "0.1")
 
 
 def test_without_radix_cache(
@@ -60,10 +60,10 @@ def test_retraction(fleet: Fleet, reference: Reference, same_tokens: Comparison,
 
 
 @pytest.mark.slow
-def test_chunked_prefill_and_retraction_without_radix_cache(
+def test_chunked_prefill_and_retraction(
     fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]
 ) -> None:
-    server = fleet.special(*TIGHT, "--chunked-prefill-size", "32", "--disable-radix-cache")
+    server = fleet.special(*TIGHT, "--chunked-prefill-size", "32")
     cases = cases_of(prompts, (*EVERYONE, *SELF))
     answers = ask(server, cases)
     same_tokens.answers(cases, reference.answers(cases), answers)
