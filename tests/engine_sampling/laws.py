@@ -12,8 +12,8 @@ from transformers import LlamaForCausalLM
 
 Tokens = tuple[int, ...]
 
-# Continuations of a beginning that is rarer than this are not told apart.
-RAREST_PREFIX = 2e-5
+# What is rarer than this is not told apart.
+RAREST = 1e-5
 FEWEST_EXPECTED = 10
 
 
@@ -50,19 +50,20 @@ class ExactModel:
         self._prompt = prompt
 
     def law(self, params: Params, length: int) -> dict[Tokens, float]:
-        """Continuations of `length` tokens; rare beginnings stand for all of their continuations."""
-        whole: dict[Tokens, float] = {}
+        """Continuations of `length` tokens; a shorter entry is all rare ones of that beginning together."""
+        rare: dict[Tokens, float] = {}
         level: dict[Tokens, float] = {(): 1.0}
         for _ in range(length):
-            prefixes = [prefix for prefix, p in level.items() if p >= RAREST_PREFIX]
-            whole |= {prefix: p for prefix, p in level.items() if p < RAREST_PREFIX}
-            following = params.filtered(self._logits(prefixes))
-            level = {
-                (*prefix, token): level[prefix] * row[token].item()
-                for prefix, row in zip(prefixes, following, strict=True)
-                for token in row.nonzero().flatten().tolist()
-            }
-        return whole | level
+            longer: dict[Tokens, float] = {}
+            for prefix, row in zip(level, params.filtered(self._logits(list(level))), strict=True):
+                joint = row * level[prefix]
+                common = joint >= RAREST
+                longer |= {(*prefix, token): joint[token].item() for token in common.nonzero().flatten().tolist()}
+                rest = joint[~common].sum().item()
+                if rest > 0:
+                    rare[prefix] = rest
+            level = longer
+        return rare | level
 
     @torch.no_grad()
     def _logits(self, prefixes: list[Tokens]) -> torch.Tensor:
@@ -120,10 +121,7 @@ NOTHING = ChiSquared(0.0, 0)
 def against_law(samples: list[Tokens], law: dict[Tokens, float]) -> ChiSquared:
     """One sample. Infinite where something was sampled that cannot be."""
     cells = Cells(law, len(samples))
-    possible = {tokens[:n] for tokens in law for n in range(len(tokens) + 1)}
-    longest = max(map(len, law))
-    short = {tokens for tokens in law if len(tokens) < longest}
-    if any(t not in possible and not any(t[:n] in short for n in range(len(t))) for t in samples):
+    if any(not any(tokens[:n] in law for n in range(len(tokens) + 1)) for tokens in samples):
         return ChiSquared(float("inf"), len(cells.probabilities))
     statistic = sum(
         (count - len(samples) * p) ** 2 / (len(samples) * p)
