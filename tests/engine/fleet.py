@@ -11,7 +11,7 @@ from tests.engine.cases import CONCURRENCY, Case
 from tests.engine.pools import Models
 from tests.support.servers import Server, running_server
 
-# The fraction only bounds what --max-total-tokens asks for; a small one fails where other programs take memory meanwhile.
+# The fraction only bounds what --max-total-tokens asks for; a small one fails where other programs take memory.
 EXACT = ("--dtype", "float32", "--random-seed", "7", "--mem-fraction-static", "0.9")
 ROOMY = ("--max-total-tokens", "16384")
 # SGLang ends the process by itself when KV slots or request rows are missing while it is idle; these look for it

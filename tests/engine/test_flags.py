@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.engine.cases import cases_of
@@ -9,7 +11,7 @@ from tests.engine.compare import Comparison
 from tests.engine.conftest import assert_nothing_left
 from tests.engine.figures import accept_length, served_by
 from tests.engine.fleet import Fleet, Reference, ask
-from tests.engine.pools import EVERYONE, SELF, SELF_STEPS
+from tests.engine.pools import EVERYONE, SELF, SELF_STEPS, Models
 
 # Holds about half of what 16 requests grow to, with the slots that each step reserves, and admits them all the same.
 TIGHT = ("--max-total-tokens", "2048", "--schedule-conservativeness", "0.1")
@@ -39,13 +41,23 @@ def test_chunked_prefill(
     assert_nothing_left(server)
 
 
-def test_retraction(fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]) -> None:
+@pytest.fixture(scope="module")
+def endless(models: Models) -> dict:
+    """Sampling parameters of requests that do not end early. Of those with ignore_eos, SGLang knows the length and
+    admits no more than will fit."""
+    eos = json.loads((models.target / "config.json").read_text())["eos_token_id"]
+    return {"ignore_eos": False, "logit_bias": {str(eos): -100.0}}
+
+
+def test_retraction(
+    fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str], endless: dict
+) -> None:
     """A KV pool that cannot hold what it admitted: requests are retracted and come back, twice over, the second
     time with a cache that holds parts of the first."""
     server = fleet.special(*TIGHT)
     num_retractions = 0
     for drafters in (EVERYONE, (*SELF, "none", "tree-4")):
-        cases = cases_of(prompts, drafters)
+        cases = cases_of(prompts, drafters, **endless)
         answers = ask(server, cases)
         same_tokens.answers(cases, reference.answers(cases), answers)
         num_retractions += sum(answer["meta_info"]["num_retractions"] for answer in answers)
@@ -61,10 +73,10 @@ def test_retraction(fleet: Fleet, reference: Reference, same_tokens: Comparison,
 
 @pytest.mark.slow
 def test_chunked_prefill_and_retraction(
-    fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]
+    fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str], endless: dict
 ) -> None:
     server = fleet.special(*TIGHT, "--chunked-prefill-size", "32")
-    cases = cases_of(prompts, (*EVERYONE, *SELF))
+    cases = cases_of(prompts, (*EVERYONE, *SELF), **endless)
     answers = ask(server, cases)
     same_tokens.answers(cases, reference.answers(cases), answers)
     assert sum(answer["meta_info"]["num_retractions"] for answer in answers) > 0
