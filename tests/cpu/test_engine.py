@@ -126,6 +126,8 @@ def main(settings: dict[str, object]) -> None:
     import sglang
 
     arguments = {"dtype": "float32", "max_total_tokens": 4096, "max_running_requests": 8, "log_level": "error"}
+    # SGLang takes memory that other programs claim meanwhile for its own weights, and refuses to start.
+    arguments["mem_fraction_static"] = 0.95
     engine = sglang.Engine(device="cpu", **{**arguments, **settings})
     sampling = {"temperature": 0, "max_new_tokens": NEW_TOKENS, "ignore_eos": True}
     results = engine.generate(input_ids=PROMPTS, sampling_params=sampling)
