@@ -61,7 +61,7 @@ def found(routed: RoutedPool, tmp_path_factory: pytest.TempPathFactory) -> dict:
     args = {
         "engine": {
             "model_path": str(routed.target), "device": "cpu", "dtype": "float32", "max_total_tokens": 8000,
-            "mem_fraction_static": 0.2, "log_level": "error", "watchdog_timeout": 600,
+            "mem_fraction_static": 0.8, "log_level": "error", "watchdog_timeout": 600,
             "speculative_algorithm": "HETERO", "speculative_draft_model_path": str(routed.pool),
         },
         "prompts": [prompt_of(task) for task in TASKS] * 2,

@@ -23,6 +23,7 @@ MAX_REQUESTS = 200_000
 MAX_RUNNING = 6
 # A KV pool too small for the traffic, so that requests are retracted, and prefills in chunks.
 ARGS = ("--dtype", "float32", "--max-total-tokens", "2000", "--chunked-prefill-size", "64")
+ARGS += ("--mem-fraction-static", "0.8")
 ARGS += ("--max-running-requests", str(MAX_RUNNING))
 GREEDY = {"sampling_params": {"temperature": 0, "max_new_tokens": 48, "ignore_eos": True}}
 PROMPTS = [prompt_of(task, number) for task in TASKS for number in range(4)]
@@ -36,7 +37,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> RoutedPool:
 
 @pytest.fixture(scope="module")
 def reference(routed: RoutedPool, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    with running_server(routed.target, tmp_path_factory.mktemp("plain") / "log", "--dtype", "float32") as server:
+    with running_server(routed.target, tmp_path_factory.mktemp("plain") / "log", *ARGS) as server:
         return [answer["text"] for answer in server.generate_all(PROMPTS, concurrency=4, **GREEDY)]
 
 
