@@ -21,7 +21,7 @@ from sglang_hetero_spec.commands.output import DONE, FAILED, console
 from sglang_hetero_spec.demo.arms import HETERO, NONE, ONE_DRAFTER, STANDALONE
 from sglang_hetero_spec.demo.options import from_arguments
 from sglang_hetero_spec.demo.progress import Reporter
-from sglang_hetero_spec.demo.run import Outcome, as_dict, run
+from sglang_hetero_spec.demo.run import Outcome, as_dict, run, terminated_like_interrupted
 from sglang_hetero_spec.demo.shipped import find_shipped
 from sglang_hetero_spec.demo.summary import Results
 
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write everything there")
     args, rest = parser.parse_known_args(argv)
     options = from_arguments(build_parser().parse_args(["demo", *DEFAULTS, *rest]))
-    with Reporter() as reporter:
+    with terminated_like_interrupted(), Reporter() as reporter:
         outcome = run(find_shipped(), options, reporter, one_drafter=True)
     found = checks(outcome.results)
     if args.json:

@@ -54,7 +54,7 @@ def run(
                 mine = [arm for arm in arms if arm.server in servers]
                 _warm_up(servers, mine, work, options)
                 steps.resume()
-                passes += _passes(servers, mine, work, options, steps)
+                passes += _passes(servers, mine, work, options, steps, reporter)
                 differences += _explained(servers, arms, passes, work)
     return Results(passes, differences)
 
@@ -102,14 +102,19 @@ def _warm_up(
 
 
 def _passes(
-    servers: dict[str, Server], arms: Sequence[Arm], work: Workload, options: DemoOptions, steps: Steps
+    servers: dict[str, Server],
+    arms: Sequence[Arm],
+    work: Workload,
+    options: DemoOptions,
+    steps: Steps,
+    reporter: Reporter,
 ) -> Iterator[Pass]:
     for concurrency in options.concurrency:
         for number in range(options.passes):
             # There and back again: an arm is not always the one that comes after the slow one.
             for arm in arms if number % 2 == 0 else list(reversed(arms)):
                 flush_cache(servers[arm.server])
-                yield run_pass(
+                one = run_pass(
                     servers[arm.server],
                     arm,
                     work.prompts,
@@ -117,6 +122,9 @@ def _passes(
                     tokens=options.tokens,
                     on_answer=lambda _, title=TITLES[arm.name]: steps.advance(title),
                 )
+                speed = sum(answer.completion_tokens for answer in one.answers) / one.wall_seconds
+                reporter.line(f"{TITLES[arm.name]}, {concurrency} in flight: {speed:.1f} tokens/s")
+                yield one
 
 
 def _explained(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+LINE_SECONDS = 15.0  # between lines where there is no terminal
+
+
 class Reporter:
     """Lines with the time since the start, and one bar at a time."""
 
@@ -54,7 +57,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def steps(self, text: str, total: int) -> Iterator[Steps]:
-        """A bar of `total` steps; without a terminal, a line for each fifth."""
+        """A bar of `total` steps; without a terminal, a line now and then."""
         steps = Steps(self, text, total, self._bar)
         try:
             yield steps
@@ -69,7 +72,7 @@ class Steps:
         self._reporter, self._text, self._total, self._bar = reporter, text, total, bar
         self._done = 0
         self._spent = 0.0
-        self._last = time.monotonic()
+        self._last = self._said = time.monotonic()
         self._task = None if bar is None else bar.add_task(text, total=total, note="")
 
     def resume(self) -> None:
@@ -85,7 +88,8 @@ class Steps:
         note = f"{self._done}/{self._total}, {note}, about {left:.0f} s left"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, advance=1, note=note)
-        elif self._done * 5 // self._total > (self._done - 1) * 5 // self._total:
+        elif now - self._said > LINE_SECONDS or self._done == self._total:
+            self._said = now
             self._reporter.line(f"{self._text}: {note}")
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
         shipped = find_shipped()
         if args.export is not None:
             return _export(shipped, Path(args.export), args.json)
-        with _terminated_like_interrupted(), Reporter() as reporter:
+        with terminated_like_interrupted(), Reporter() as reporter:
             outcome = run(shipped, from_arguments(args), reporter)
     except DemoError as error:
         say(f"hetero-spec: {error}")
@@ -177,7 +177,7 @@ def _millions(number: int) -> str:
 
 
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
+def terminated_like_interrupted() -> Iterator[None]:
     """SIGTERM and a closed terminal end the servers too, as Ctrl-C does."""
 
     def interrupt(*_: object) -> NoReturn:

@@ -145,8 +145,8 @@ def legend(num_passes: int, num_prompts: int) -> list[str]:
         "Router sure: its mean confidence. Same output: token ids of every answer equal to no speculation.",
         "Accept length: completion tokens / verify steps, that is the tokens that one forward of the target yields"
         " (its own token included).",
-        "Tok/s (tokens per second) of a task: tokens / summed latency of its requests (what one user sees); in the last row: tokens of"
-        " all requests / wall time (what the server does).",
+        "Tok/s (tokens per second) of a task: tokens / summed latency of its requests (what one user sees); in the"
+        " last row: tokens of all requests / wall time (what the server does).",
         f"{num_prompts} held-out prompts, tasks in turn, {num_passes} timed passes for each way of serving (in"
         " parentheses: single passes); prefixes are forgotten before each pass. none: no speculation.",
     ]

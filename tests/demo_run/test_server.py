@@ -78,7 +78,7 @@ def test_why_a_server_ended(tmp_path: Path, code: int, log: str, says: str) -> N
     assert said.startswith("SGLang (STANDALONE)") and says in said and "\n" not in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "sglang_hetero_spec.cli", "demo", "--target-params", "0", "--device", "cpu"]
     environ = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
@@ -90,6 +90,16 @@ def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signa
     _, alive = psutil.wait_procs(servers, timeout=10)
     assert alive == []
     assert list(tmp_path.glob("hetero-spec-demo-*")) == []
+
+
+def test_a_killed_demo_leaves_no_server_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sglang_hetero_spec.cli", "demo", "--target-params", "0", "--device", "cpu"]
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environ) as demo:
+        servers = wait_for_servers(demo, 3)
+        demo.kill()
+    _, alive = psutil.wait_procs(servers, timeout=60)
+    assert alive == []
 
 
 def wait_for_servers(demo: subprocess.Popen, number: int) -> list[psutil.Process]:
