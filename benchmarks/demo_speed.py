@@ -25,7 +25,7 @@ from sglang_hetero_spec.demo.run import Outcome, as_dict, run, terminated_like_i
 from sglang_hetero_spec.demo.shipped import find_shipped
 from sglang_hetero_spec.demo.summary import Results
 
-DEFAULTS = ("--num-prompts", "48", "--passes", "3", "--concurrency", "1,4,16")
+DEFAULTS = ("--num-prompts", "48", "--passes", "3", "--concurrency", "1,4,16", "--target-params", "300M")
 OVER_NONE = {1: 1.5, 4: 1.3, 16: 1.0}
 OVER_STANDALONE = 1.15
 ONE_DRAFTER_OVER_STANDALONE = 0.97

@@ -17,8 +17,8 @@ def add(subcommands: Any) -> None:
     )
     parser.add_argument("--export", metavar="DIR", help="only write DIR/target and DIR/pool, and stop")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--num-prompts", type=positive, metavar="N", help="prompts to send in all (default: 24)")
-    parser.add_argument("--tokens", type=positive, metavar="N", help="new tokens for each prompt (default: 96)")
+    parser.add_argument("--num-prompts", type=positive, metavar="N", help="prompts to send in all (default: 18)")
+    parser.add_argument("--tokens", type=positive, metavar="N", help="new tokens for each prompt (default: 64)")
     parser.add_argument(
         "--concurrency",
         type=positives,
@@ -30,7 +30,7 @@ def add(subcommands: Any) -> None:
         "--target-params",
         type=parameters,
         metavar="N",
-        help="make the target as costly as one of N parameters without changing its function (default: 300M;"
+        help="make the target as costly as one of N parameters without changing its function (default: 200M;"
         " 0: as it is)",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: CUDA if there is any")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sglang_hetero_spec.commands.output import UsageError
 
-TARGET_PARAMS = 300_000_000
+TARGET_PARAMS = 200_000_000  # with the numbers below, under six minutes on 2 cores
 CONTEXT = 1024  # tokens that the demo's models were made for
 PROMPT_ROOM = 256  # the longest held-out prompt is far shorter
 
@@ -23,8 +23,8 @@ class DemoOptions:
     device: str
     dtype: str
     threads: int | None
-    num_prompts: int = 24
-    tokens: int = 96
+    num_prompts: int = 18
+    tokens: int = 64
     concurrency: tuple[int, ...] = (4,)
     passes: int = 2
     target_params: int = TARGET_PARAMS

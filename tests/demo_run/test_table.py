@@ -78,7 +78,7 @@ def test_an_answer_cannot_write_to_the_terminal() -> None:
 
 
 def test_the_definition_of_accept_length_is_there() -> None:
-    assert any("Accept length: completion tokens / verify steps" in line for line in legend(2, 24))
+    assert any("Accept length: completion tokens / verify steps" in line for line in legend(2, 18))
 
 
 def test_eighty_columns_are_enough() -> None:
