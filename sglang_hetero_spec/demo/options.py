@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sglang_hetero_spec.commands.output import UsageError
 
-TARGET_PARAMS = 200_000_000  # with the numbers below, under six minutes on 2 cores
+TARGET_PARAMS = 200_000_000  # with the numbers below, meant for six minutes on 2 cores
 CONTEXT = 1024  # tokens that the demo's models were made for
 PROMPT_ROOM = 256  # the longest held-out prompt is far shorter
 
