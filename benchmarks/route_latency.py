@@ -17,10 +17,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
 from tests.server.counters import read_counters
 from tests.support.servers import Server, running_server
 
+ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "sglang_hetero_spec" / "demo" / "assets"
 LENGTHS = (10, 100, 1_000, 10_000, 100_000)
 MEDIAN_LIMIT, P99_LIMIT = 0.2e-3, 1e-3
