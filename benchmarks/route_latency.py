@@ -22,6 +22,7 @@ from tests.support.servers import Server, running_server
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "sglang_hetero_spec" / "demo" / "assets"
+EXTRA = ("--enable-metrics", "--allow-auto-truncate", "--mem-fraction-static", "0.8")
 LENGTHS = (10, 100, 1_000, 10_000, 100_000)
 MEDIAN_LIMIT, P99_LIMIT = 0.2e-3, 1e-3
 NAME = "sglang:hetero_route_seconds"
@@ -36,7 +37,7 @@ def main() -> int:
     options = ("--speculative-algorithm", "HETERO", "--speculative-draft-model-path", str(args.pool))
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
-        with running_server(args.target, log, *options, "--enable-metrics", "--allow-auto-truncate") as server:
+        with running_server(args.target, log, *options, *EXTRA) as server:
             rows = [measure(server, args, length, form) for form in ("text", "ids") for length in LENGTHS]
     print(f"{'form':5} {'characters':>10} {'requests':>8} {'mean ms':>8} {'median ms':>10} {'p99 ms':>8}")
     for row in rows:
