@@ -14,7 +14,8 @@ ASSETS = Path(sglang_hetero_spec.__file__).parent / "demo" / "assets"
 
 CHAINS = ("chain-1", "chain-3", "chain-6")
 TREES = ("tree-2", "tree-3", "tree-4")
-SELF_STEPS = {"self-chain": 4, "self-tree": 3}  # the target as its own drafter
+# The target as its own drafter. The tree holds every node it can have, so that its likeliest path is always in it.
+SELF_STEPS = {"self-chain": 4, "self-tree": 2}
 SELF = tuple(SELF_STEPS)
 BRIEF = "brief"  # made for BRIEF_CONTEXT tokens only
 BRIEF_CONTEXT = 96
@@ -66,7 +67,7 @@ def write_pool(folder: Path, models: Models) -> Path:
         _tree("tree-3", others[2 % len(others)], num_steps=2, topk=3, num_draft_tokens=9),
         _tree("tree-4", best, num_steps=4, topk=4, num_draft_tokens=12),
         _chain("self-chain", models.target, SELF_STEPS["self-chain"]),
-        _tree("self-tree", models.target, num_steps=SELF_STEPS["self-tree"], topk=3, num_draft_tokens=8),
+        _tree("self-tree", models.target, num_steps=SELF_STEPS["self-tree"], topk=3, num_draft_tokens=13),
         _chain(BRIEF, brief, 4),
         {"name": "none", "kind": "none"},
     ]
