@@ -42,7 +42,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.xfail(reason="text differed from the plain server once (07:42, first run ever); not looked into: see issue 2")
+@pytest.mark.xfail(reason="text differed from the plain server in its first run; not looked into yet: issue 2")
 def test_launch_server(routed: RoutedPool, logs: Path, plain: tuple) -> None:
     env = {"PYTHONPATH": SHIM_DIR, "SGLANG_USE_CPU_ENGINE": "1", "TORCHDYNAMO_DISABLE": "1"}
     args = (*ARGS, *routed.args, "--device", "cpu")
