@@ -18,7 +18,7 @@ EXACT += ("--constrained-json-disable-any-whitespace",)
 ROOMY = ("--max-total-tokens", "16384")
 # Under overlap scheduling SGLang counts a token for penalties one step late (schedule_batch.py,
 # `cumulate_penalty_output_tokens`); speculation on CPU runs without it, so the reference does too.
-PROMPT_PENALTIES = ("--disable-overlap-schedule",)
+SYNCHRONOUS = ("--disable-overlap-schedule",)
 # SGLang ends the process by itself when KV slots or request rows are missing while it is idle; these look for it
 # while it is busy too, and for slots that have two owners.
 STRICT = {"SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1", "SGLANG_CHECK_KV_PAGE_INVARIANTS": "1"}
@@ -68,7 +68,7 @@ class Fleet:
         if not self._running:
             with ThreadPoolExecutor(2) as threads:
                 jobs = {
-                    "reference": threads.submit(self._start, self._stack, "reference", *ROOMY, *PROMPT_PENALTIES),
+                    "reference": threads.submit(self._start, self._stack, "reference", *ROOMY, *SYNCHRONOUS),
                     "hetero": threads.submit(self._start, self._stack, "hetero", *ROOMY, *self._hetero_flags()),
                 }
             self._running = {name: job.result() for name, job in jobs.items()}
