@@ -31,8 +31,8 @@ def register() -> None:
     except ValueError as error:
         _problems.append(str(error))
         return
-    if problem is None:
-        _register_hooks()
+    # With another SGLang only the hook that lets HETERO's name through to the check that refuses it.
+    _register_hooks(all_hooks() if problem is None else all_hooks()[:1])
 
 
 def version_problem() -> str | None:
@@ -47,17 +47,18 @@ def version_problem() -> str | None:
 
 
 def all_hooks() -> tuple[Hook, ...]:
-    """Every place where this package reaches into SGLang beyond its registry, in one list."""
+    """Every place where this package reaches into SGLang beyond its registry, in one list. The first is the one
+    without which SGLang fails on a pool before it asks us anything."""
     from sglang_hetero_spec.cpu.hooks import HOOKS as CPU_HOOKS
     from sglang_hetero_spec.worker.hooks import HOOKS as WORKER_HOOKS
 
     return (*WORKER_HOOKS, *CPU_HOOKS)
 
 
-def _register_hooks() -> None:
+def _register_hooks(hooks: tuple[Hook, ...]) -> None:
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-    for hook in all_hooks():
+    for hook in hooks:
         HookRegistry.register(hook.target, resolve(hook.function), HookType(hook.kind))
         _hooks.append(hook)
 

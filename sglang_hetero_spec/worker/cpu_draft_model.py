@@ -5,11 +5,13 @@ Long prompts are still read by SGLang's own forward (`catch_up`): there the work
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from sglang_hetero_spec.cpu.threads import threads_worth_waking
 from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.tree import ancestors_of
 from sglang_hetero_spec.pool import DrafterSpec
@@ -42,6 +44,25 @@ class CpuDraftModel(SGLangDraftModel):
 
     @torch.no_grad()
     def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
+        with self._threads_for(len(batch.rows) * window):
+            return self._read_window(batch, window)
+
+    @torch.no_grad()
+    def read_next(self, batch: DraftBatch, tokens: torch.Tensor, offset: int) -> torch.Tensor:
+        with self._threads_for(len(tokens)):
+            positions = (batch.seq_lens + offset).unsqueeze(1)
+            hidden = self._read(tokens.unsqueeze(1), positions, positions, self._up_to(positions))
+            return self._llama.logits(hidden[:, 0])
+
+    @torch.no_grad()
+    def read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        with self._threads_for(tokens.numel()):
+            return self._read_tree(batch, tokens, parents)
+
+    def _threads_for(self, num_tokens: int) -> AbstractContextManager[None]:
+        return threads_worth_waking(num_tokens * self._llama.operations_per_token)
+
+    def _read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
         starts = (batch.seq_lens - (window - 1)).clamp(min=0)
         positions = starts.unsqueeze(1) + torch.arange(window)
         self._open(batch)
@@ -52,14 +73,7 @@ class CpuDraftModel(SGLangDraftModel):
         root = batch.seq_lens - starts
         return self._llama.logits(hidden[torch.arange(len(root)), root])
 
-    @torch.no_grad()
-    def read_next(self, batch: DraftBatch, tokens: torch.Tensor, offset: int) -> torch.Tensor:
-        positions = (batch.seq_lens + offset).unsqueeze(1)
-        hidden = self._read(tokens.unsqueeze(1), positions, positions, self._up_to(positions))
-        return self._llama.logits(hidden[:, 0])
-
-    @torch.no_grad()
-    def read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+    def _read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         ancestors, depths = ancestors_of(parents)
         first = (batch.seq_lens + 1).unsqueeze(1)
         columns = first + torch.arange(tokens.shape[1])

@@ -38,6 +38,10 @@ class LayerWeights:
     key_pool: torch.Tensor
     value_pool: torch.Tensor
 
+    @property
+    def num_weights(self) -> int:
+        return self.qkv.numel() + self.output.numel() + self.gate_up.numel() + self.down.numel()
+
 
 @dataclass(frozen=True)
 class GatheredKV:
@@ -77,6 +81,8 @@ class CpuLlama:
         self._final_norm = model.model.norm.weight
         self._head = model.lm_head.weight[:vocab_size]
         self._layers = [_layer_weights(layer, runner.token_to_kv_pool) for layer in model.model.layers]
+        # A multiplication and an addition per weight; attention left out.
+        self.operations_per_token = 2 * (self._head.numel() + sum(layer.num_weights for layer in self._layers))
 
     def gather(self, slots: torch.Tensor) -> GatheredKV:
         """slots: [b, C] int64. Columns whose slot is not the request's yet hold anything, and are not visible."""

@@ -52,11 +52,20 @@ class _Desk:
 def _desk(manager: TokenizerManager) -> _Desk:
     desk = vars(manager).get("hetero_desk")
     if desk is None:
-        tokenizer = manager.tokenizer
         pool = _pool(get_spec().speculative_draft_model_path)
-        router = RequestRouter(pool, decode=None if tokenizer is None else tokenizer.decode)
+        router = RequestRouter(pool, decode=_decoder(manager.tokenizer))
         desk = manager.hetero_desk = _Desk(router, build_route_timer())
     return desk
+
+
+def _decoder(tokenizer: Any) -> Callable[[list[int]], str] | None:
+    """A fast tokenizer's own decode, without what transformers wraps around it (0.1 ms, half of a route)."""
+    if tokenizer is None:
+        return None
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return tokenizer.decode
+    return lambda ids: backend.decode(ids, skip_special_tokens=False)
 
 
 def route_request(original: Callable[..., Any], manager: TokenizerManager, obj: Any, *args: Any, **kwargs: Any) -> Any:

@@ -13,10 +13,11 @@ from tests.engine.figures import accept_length, served_by
 from tests.engine.fleet import Fleet, Reference, ask
 from tests.engine.pools import EVERYONE, SELF, Models
 
-# Holds about half of what 16 requests grow to, with the slots that each step reserves, and admits them all the same.
-TIGHT = ("--max-total-tokens", "2048", "--schedule-conservativeness", "0.1")
+# Holds about a third of what 16 requests grow to, with the slots that each step reserves, and admits them all the same.
+TIGHT = ("--max-total-tokens", "1536", "--schedule-conservativeness", "0.1")
 
 
+@pytest.mark.slow
 def test_without_radix_cache(
     fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]
 ) -> None:
@@ -49,6 +50,7 @@ def endless(models: Models) -> dict:
     return {"ignore_eos": False, "logit_bias": {str(eos): -100.0}}
 
 
+@pytest.mark.slow
 def test_retraction(
     fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str], endless: dict
 ) -> None:

@@ -78,15 +78,29 @@ def test_no_pool(routed: RoutedPool) -> None:
         check_refused(started, "--speculative-draft-model-path")
 
 
-@pytest.mark.xfail(reason="without the alias hook SGLang reads the pool as a model before it asks us: a traceback")
-def test_a_hook_that_did_not_take_hold(routed: RoutedPool, tmp_path: Path) -> None:
-    """SGLang logs and forgets a hook that fails. No installed SGLang makes one fail, so one is made to."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sglang_hetero_spec.worker.hooks as ours\n"
-        "first = ours.HOOKS[0]\n"
-        "moved = type(first)(first.target + '_moved', first.kind, first.function, first.why, first.retire)\n"
-        "ours.HOOKS = (moved, *ours.HOOKS[1:])\n"
-    )
+MOVED_HOOK = """
+import sglang_hetero_spec.worker.hooks as ours
+first, second, *others = ours.HOOKS
+moved = type(second)(second.target + "_moved", second.kind, second.function, second.why, second.retire)
+ours.HOOKS = (first, moved, *others)
+"""
+OTHER_VERSION = """
+import sglang_hetero_spec
+sglang_hetero_spec.SGLANG_VERSION = "0.5.99"
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        # SGLang logs and forgets a hook that fails. No installed SGLang makes one fail, so one is made to.
+        pytest.param(MOVED_HOOK, ("_moved did not take hold", "hetero-spec doctor"), id="hook"),
+        pytest.param(OTHER_VERSION, ("is made for 0.5.99", "install that version"), id="version"),
+    ],
+)
+def test_an_sglang_that_is_not_ours(routed: RoutedPool, tmp_path: Path, change: str, words: tuple[str, ...]) -> None:
+    (tmp_path / "sitecustomize.py").write_text(change)
     path = os.pathsep.join((SHIM_DIR, str(tmp_path)))
-    started = start(LAUNCH, *on_cpu(routed, *routed.args), PYTHONPATH=path)
-    check_refused(started, "_moved did not take hold", "hetero-spec doctor")
+    code, sentence, stderr = start(LAUNCH, *on_cpu(routed, *routed.args), PYTHONPATH=path)
+    # SGLang itself logs the failed hook with a traceback.
+    check_refused((code, sentence, stderr.replace("Traceback", "", "Failed to apply hooks" in stderr)), *words)

@@ -9,14 +9,14 @@ import random
 from itertools import islice
 from pathlib import Path
 
-from sglang_hetero_spec.demo.data import math_word, python_code, restaurants, sql, translate
+from sglang_hetero_spec.demo.data import math_word, python_code, restaurants, sql, to_json, translate
 from sglang_hetero_spec.demo.data.base import Example, Generator, Sources, is_heldout
 
 TASKS: dict[str, Generator] = {
     "python": python_code.generate,
     "math": math_word.generate,
-    "e2e": restaurants.generate_text,
-    "json": restaurants.generate_json,
+    "e2e": restaurants.generate,
+    "json": to_json.generate,
     "sql": sql.generate,
     "translate": translate.generate,
 }

@@ -25,14 +25,17 @@ _SKIP = {
 }
 _MAX_CHARS = 420
 _MIN_CHARS = 90
-REAL_SHARE = 0.2
+REAL_SHARE = 0.1
+
+# Signature, first line of the docstring, and the body (generated) or the whole source (the standard library's).
+Function = tuple[str, str, str]
 
 
 @lru_cache(maxsize=1)
-def stdlib_functions() -> tuple[tuple[str, str, str], ...]:
+def stdlib_functions() -> tuple[Function, ...]:
     """(signature, first line of the docstring, source) of short documented functions of this interpreter."""
     root = Path(sysconfig.get_path("stdlib"))
-    found: dict[str, tuple[str, str, str]] = {}
+    found: dict[str, Function] = {}
     for path in sorted(root.rglob("*.py")):
         if not _SKIP & set(path.relative_to(root).parts):
             for item in _functions(path):
@@ -40,7 +43,7 @@ def stdlib_functions() -> tuple[tuple[str, str, str], ...]:
     return tuple(found.values())
 
 
-def _functions(path: Path) -> Iterator[tuple[str, str, str]]:
+def _functions(path: Path) -> Iterator[Function]:
     try:
         text = path.read_text(encoding="utf-8")
         tree = ast.parse(text)
@@ -53,7 +56,7 @@ def _functions(path: Path) -> Iterator[tuple[str, str, str]]:
                 yield item
 
 
-def _function(node: ast.FunctionDef) -> tuple[str, str, str] | None:
+def _function(node: ast.FunctionDef) -> Function | None:
     lines = (ast.get_docstring(node) or "").strip().splitlines()
     doc = lines[0].strip() if lines else ""
     if not 12 < len(doc) < 110 or not doc.isascii() or '"' in doc or "\\" in doc:
@@ -68,54 +71,19 @@ def _function(node: ast.FunctionDef) -> tuple[str, str, str] | None:
     return signature, doc, source
 
 
-_NOUNS = [
-    "user",
-    "order",
-    "file",
-    "book",
-    "player",
-    "item",
-    "node",
-    "record",
-    "task",
-    "message",
-    "event",
-    "product",
-    "student",
-    "account",
-    "ticket",
-    "image",
-    "page",
-    "token",
-    "point",
-    "server",
-    "worker",
-    "channel",
-    "recipe",
+_NOUNS = (
+    "user", "order", "file", "book", "player", "item", "node", "record", "task", "message", "event", "product",
+    "student", "account", "ticket", "image", "page", "token", "point", "server", "worker", "channel", "recipe",
     "vehicle",
-]
-_FIELDS = [
-    "size",
-    "price",
-    "age",
-    "score",
-    "weight",
-    "length",
-    "rank",
-    "count",
-    "level",
-    "width",
-    "duration",
-    "priority",
-    "cost",
-    "depth",
-    "speed",
-    "year",
-]
+)  # fmt: skip
+_FIELDS = (
+    "size", "price", "age", "score", "weight", "length", "rank", "count", "level", "width", "duration",
+    "priority", "cost", "depth", "speed", "year",
+)  # fmt: skip
 _COMPARE = (("greater than", ">"), ("less than", "<"), ("at least", ">="), ("at most", "<="), ("equal to", "=="))
 
 
-def _filtered(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
+def _filtered(noun: str, field: str, rng: random.Random) -> Function:
     words, op = rng.choice(_COMPARE)
     limit = rng.choice(("limit", "threshold", "bound", "value"))
     return (
@@ -126,7 +94,7 @@ def _filtered(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]
     )
 
 
-def _total(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
+def _total(noun: str, field: str, rng: random.Random) -> Function:
     if rng.random() < 0.5:
         return (
             f"average_{field}({noun}s)",
@@ -141,7 +109,7 @@ def _total(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
     )
 
 
-def _best(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
+def _best(noun: str, field: str, rng: random.Random) -> Function:
     word, op = rng.choice((("largest", ">"), ("smallest", "<")))
     return (
         f"{word}_{noun}({noun}s)",
@@ -151,7 +119,7 @@ def _best(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
     )
 
 
-def _grouped(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
+def _grouped(noun: str, field: str, rng: random.Random) -> Function:
     if rng.random() < 0.5:
         return (
             f"group_by_{field}({noun}s)",
@@ -167,7 +135,7 @@ def _grouped(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
     )
 
 
-def _checked(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
+def _checked(noun: str, field: str, rng: random.Random) -> Function:
     words, op = rng.choice(_COMPARE[:2])
     return (
         f"check_{field}({noun}, limit=100)",
@@ -178,7 +146,7 @@ def _checked(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
     )
 
 
-def _method(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
+def _method(noun: str, field: str, rng: random.Random) -> Function:
     if rng.random() < 0.5:
         return (
             f"set_{field}(self, {field})",
@@ -193,10 +161,144 @@ def _method(noun: str, field: str, rng: random.Random) -> tuple[str, str, str]:
     )
 
 
-_KINDS = (_filtered, _total, _best, _grouped, _checked, _method)
+def _sorted(noun: str, field: str, rng: random.Random) -> Function:
+    if rng.random() < 0.5:
+        return (
+            f"top_{noun}s({noun}s, count=10)",
+            f"Return the {noun}s with the highest {field}, best first.",
+            f"ranked = sorted({noun}s, key=lambda {noun}: {noun}.{field}, reverse=True)\nreturn ranked[:count]",
+        )
+    return (
+        f"median_{field}({noun}s)",
+        f"Return the median {field} of the {noun}s.",
+        f"values = sorted({noun}.{field} for {noun} in {noun}s)\nmiddle = len(values) // 2\n"
+        "if len(values) % 2:\n    return values[middle]\nreturn (values[middle - 1] + values[middle]) / 2",
+    )
 
 
-def _generated(rng: random.Random) -> tuple[str, str, str]:
+def _file(noun: str, field: str, rng: random.Random) -> Function:
+    if rng.random() < 0.5:
+        return (
+            f"load_{noun}s(path)",
+            f"Read {noun}s from a JSON file, one per line.",
+            f"{noun}s = []\nwith open(path, encoding='utf-8') as file:\n    for line in file:\n"
+            f"        if line.strip():\n            {noun}s.append(json.loads(line))\nreturn {noun}s",
+        )
+    return (
+        f"save_{noun}s({noun}s, path)",
+        f"Write the {noun}s to a CSV file with a column for the {field}.",
+        "with open(path, 'w', newline='') as file:\n    writer = csv.writer(file)\n"
+        f"    writer.writerow(['name', '{field}'])\n    for {noun} in {noun}s:\n"
+        f"        writer.writerow([{noun}.name, {noun}.{field}])",
+    )
+
+
+def _network(noun: str, field: str, rng: random.Random) -> Function:
+    if rng.random() < 0.5:
+        return (
+            f"fetch_{noun}(session, {noun}_id, retries=3)",
+            f"Get one {noun} over HTTP, with retries.",
+            "for attempt in range(retries):\n    try:\n"
+            f"        response = session.get(f'/{noun}s/{{{noun}_id}}', timeout=10)\n"
+            "        response.raise_for_status()\n        return response.json()\n"
+            "    except ConnectionError:\n        time.sleep(2 ** attempt)\n"
+            f"raise TimeoutError(f'no answer for {noun} {{{noun}_id}}')",
+        )
+    return (
+        f"serve_{noun}(request)",
+        f"Answer a request for the {field} of a {noun}.",
+        f"{noun}_id = int(request.args.get('id', 0))\n{noun} = database.get({noun}_id)\n"
+        f"if {noun} is None:\n    return jsonify(error='no such {noun}'), 404\n"
+        f"return jsonify(id={noun}_id, {field}={noun}.{field})",
+    )
+
+
+def _cached(noun: str, field: str, rng: random.Random) -> Function:
+    if rng.random() < 0.5:
+        return (
+            f"get_{noun}(self, key)",
+            f"Return the {noun} from the cache, or load it and remember it.",
+            f"with self._lock:\n    if key in self._cache:\n        return self._cache[key]\n"
+            f"{noun} = self._load_{noun}(key)\nwith self._lock:\n    self._cache[key] = {noun}\nreturn {noun}",
+        )
+    return (
+        f"forget_{noun}s(self, max_age)",
+        f"Drop {noun}s from the cache that are older than max_age seconds.",
+        "now = time.monotonic()\nold = [key for key, entry in self._cache.items() if now - entry.created > max_age]\n"
+        "for key in old:\n    del self._cache[key]\nreturn len(old)",
+    )
+
+
+def _tree(noun: str, field: str, rng: random.Random) -> Function:
+    if rng.random() < 0.5:
+        return (
+            f"walk_{noun}s(root)",
+            f"Yield every {noun} below root, depth first.",
+            f"stack = [root]\nwhile stack:\n    {noun} = stack.pop()\n    yield {noun}\n"
+            f"    stack.extend(reversed({noun}.children))",
+        )
+    return (
+        f"sum_{field}(root)",
+        f"Return the {field} of the {noun} and of everything below it.",
+        f"if root is None:\n    return 0\nreturn root.{field} + sum(sum_{field}(child) for child in root.children)",
+    )
+
+
+def _special_method(noun: str, field: str, rng: random.Random) -> Function:
+    if rng.random() < 0.5:
+        return (
+            "__eq__(self, other)",
+            f"Whether two {noun}s have the same name and {field}.",
+            f"if not isinstance(other, {noun.title()}):\n    return NotImplemented\n"
+            f"return self.name == other.name and self.{field} == other.{field}",
+        )
+    return (
+        "__repr__(self)",
+        f"Show the name and the {field} of the {noun}.",
+        f"return f'{noun.title()}(name={{self.name!r}}, {field}={{self.{field}!r}})'",
+    )
+
+
+def _tested(noun: str, field: str, rng: random.Random) -> Function:
+    if rng.random() < 0.5:
+        return (
+            f"test_{noun}_{field}(client)",
+            f"A new {noun} keeps its {field}.",
+            f"{noun} = client.create_{noun}(name='first', {field}=7)\nfound = client.get_{noun}({noun}.id)\n"
+            f"assert found.name == 'first'\nassert found.{field} == 7",
+        )
+    return (
+        f"test_{noun}_refuses_{field}()",
+        f"A negative {field} is an error.",
+        f"with pytest.raises(ValueError) as error:\n    {noun.title()}(name='first', {field}=-1)\n"
+        f"assert '{field}' in str(error.value)",
+    )
+
+
+def _numeric(noun: str, field: str, rng: random.Random) -> Function:
+    if rng.random() < 0.5:
+        return (
+            f"normalise_{field}({noun}s)",
+            f"Scale the {field} of all {noun}s to lie between 0 and 1.",
+            f"values = np.array([{noun}.{field} for {noun} in {noun}s], dtype=float)\n"
+            "low, high = values.min(), values.max()\nif high == low:\n    return np.zeros_like(values)\n"
+            "return (values - low) / (high - low)",
+        )
+    return (
+        f"moving_{field}({noun}s, window=5)",
+        f"Return the moving average of the {field} over the {noun}s.",
+        f"averages, recent = [], deque(maxlen=window)\nfor {noun} in {noun}s:\n"
+        f"    recent.append({noun}.{field})\n    averages.append(sum(recent) / len(recent))\nreturn averages",
+    )
+
+
+_KINDS = (
+    _filtered, _total, _best, _grouped, _checked, _method, _sorted, _file, _network, _cached, _tree, _special_method,
+    _tested, _numeric,
+)  # fmt: skip
+
+
+def _generated(rng: random.Random) -> Function:
     signature, doc, body = rng.choice(_KINDS)(rng.choice(_NOUNS), rng.choice(_FIELDS), rng)
     return signature, doc, f'def {signature}:\n    """{doc}"""\n{textwrap.indent(body, "    ")}'
 

@@ -1,9 +1,8 @@
-"""Fields to sentences (E2E) and sentences to JSON (E2E turned round)."""
+"""Fields to sentences (E2E), and the pairs that the JSON task turns round."""
 
 from __future__ import annotations
 
 import csv
-import json
 import random
 import re
 from collections.abc import Iterator
@@ -153,11 +152,6 @@ _ASK_TEXT = (
     "Turn the following data into natural text.", "Write one line for a travel guide about this place.",
     "Make a fluent description out of these attributes.", "Use all the facts below in a short review text.",
 )  # fmt: skip
-_ASK_JSON = (
-    "Extract the facts from the text as JSON.", "Return a JSON object with the fields of this place.",
-    "Convert the description to JSON.", "Fill in a JSON record for the restaurant described here.",
-    "Read the text and answer with JSON only.", "Structured output: give the attributes as a JSON object.",
-)  # fmt: skip
 
 
 def _show(style: int, fields: Fields) -> str:
@@ -168,7 +162,7 @@ def _show(style: int, fields: Fields) -> str:
     return "; ".join(f"{key} = {value}" for key, value in fields.items())
 
 
-def generate_text(rng: random.Random, sources: Sources) -> Iterator[Example]:
+def generate(rng: random.Random, sources: Sources) -> Iterator[Example]:
     """One or two records of fields; the answer describes each, a line a record."""
     pairs = _pairs(rng, sources)
     while True:
@@ -197,10 +191,7 @@ def _says(sentence: str, field: str, value: str) -> bool:
     return bool(re.search(_EVIDENCE.get(field, re.escape(value)), sentence, re.IGNORECASE))
 
 
-def generate_json(rng: random.Random, sources: Sources) -> Iterator[Example]:
-    """A sentence; the answer is one JSON object, one field a line."""
-    for fields, sentence, key in _pairs(rng, sources):
-        content = f"{pick(rng, 'Text: ', '', '')}{sentence}"
-        said = {field: value for field, value in fields.items() if _says(sentence, field, value)}
-        answer = json.dumps(said, ensure_ascii=False, indent=2)
-        yield example("json", rng.choice(_ASK_JSON), content, answer, key)
+def described(rng: random.Random, sources: Sources) -> Iterator[tuple[str, Fields]]:
+    """Sentences about a place, with the fields that each of them speaks of."""
+    for fields, sentence, _ in _pairs(rng, sources):
+        yield sentence, {field: value for field, value in fields.items() if _says(sentence, field, value)}

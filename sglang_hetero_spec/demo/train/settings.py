@@ -27,12 +27,12 @@ class Settings:
     answers_per_task: int = 2_000
     heldout_per_task: int = 48
     router_per_task: int = 2_000
-    target_tokens: int = 5_400_000
+    target_tokens: int = 12_000_000
     base_tokens: int = 3_000_000
     drafter_tokens: int = 1_000_000
-    target_batch_tokens: int = 4096
+    target_batch_tokens: int = 2048
     drafter_batch_tokens: int = 3072
-    max_new_tokens: int = 160
+    max_new_tokens: int = 192
     max_row_tokens: int = 384
     target_rate: float = 3e-3
     drafter_rate: float = 6e-3
