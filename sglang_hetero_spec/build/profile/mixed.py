@@ -5,8 +5,8 @@ The model, and what it assumes:
 - Every slot of a batch step holds a request of task t with the probability q[t], independently of the others, where
   q[t] is proportional to the steps that t's share of the tokens needs: slow tasks fill more slots.
 - A step costs the sum of the draft times of the drafters present in it, each for as many requests as it has there,
-  plus one verify forward. That forward is as wide as the widest tree present and costs what its widest drafter's costs in a
-  batch of this size; with CUDA graphs the width is always the pool's widest (`fixed_width`).
+  plus one verify forward. That forward is as wide as the widest tree present and costs what this drafter's forward
+  costs in a batch of this size; with CUDA graphs the width is always the pool's widest (`fixed_width`).
 - What a request costs beside that (prefill, scheduling) is as when its task ran alone.
 
 With one request in flight, or one drafter for all, this is the sum over tasks; with more it is never less, since
@@ -57,7 +57,7 @@ def mixed_seconds_per_token(table: CostTable, choices: np.ndarray) -> np.ndarray
     # A task of no weight has no share; it must not divide by one either.
     part = np.divide(share, drafter_share, out=np.zeros_like(share), where=drafter_share > 0)
     draft = _expected_draft(table.draft[tasks, choices], part, drafter_share)
-    verify = _expected_verify(table, table.verify[tasks, choices], same, share, part, drafter_share)
+    verify = _expected_verify(table, table.verify[tasks, choices], same, share, drafter_share)
     other = (table.weights * table.other[tasks, choices]).sum(axis=1)
     return steps_in_all[:, 0] * (draft + verify) + other
 
@@ -76,11 +76,10 @@ def _expected_verify(
     verify: np.ndarray,
     same: np.ndarray,
     share: np.ndarray,
-    part: np.ndarray,
     drafter_share: np.ndarray,
 ) -> np.ndarray:
     """Of a step: the dearest verify forward among the drafters present. verify: [M, T]."""
-    by_drafter = (same * (part * 0 + share)[:, None, :] * verify[:, None, :]).sum(axis=2)
+    by_drafter = (same * share[:, None, :] * verify[:, None, :]).sum(axis=2)
     by_drafter = np.divide(by_drafter, drafter_share, out=np.zeros_like(verify), where=drafter_share > 0)
     if table.fixed_width:
         return by_drafter.max(axis=1)

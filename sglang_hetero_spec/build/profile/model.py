@@ -189,10 +189,9 @@ def _shorter(chains: dict[int, ProfileRecord], none: ProfileRecord, num_steps: i
     forwards = longer.forwards * more
     points = {0: none, **chains}
     lengths = sorted(points)
-    draft = np.interp(num_steps, lengths, [points[length].draft_seconds / points[length].forwards for length in lengths])
-    verify = np.interp(
-        num_steps, lengths, [points[length].verify_seconds / points[length].forwards for length in lengths]
-    )
+    measured = [points[length] for length in lengths]
+    draft = np.interp(num_steps, lengths, [record.draft_seconds / record.forwards for record in measured])
+    verify = np.interp(num_steps, lengths, [record.verify_seconds / record.forwards for record in measured])
     other = _other_seconds(longer, none, forwards)
     return ProfileRecord(
         drafter=longer.drafter,

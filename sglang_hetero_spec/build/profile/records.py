@@ -135,7 +135,7 @@ class ProfileRecord:
 def _shape_problem(record: ProfileRecord) -> str | None:
     settings = record.settings
     if (record.drafter == NONE) != (settings.num_steps == 0) or (settings.num_steps == 0 and settings != NO_SETTINGS):
-        return f"`{NONE}`, and only it, has the settings {NO_SETTINGS} (num_steps/topk/num_draft_tokens), not {settings}"
+        return f"`{NONE}`, and only it, has the settings {NO_SETTINGS} (steps/topk/draft tokens), not {settings}"
     if settings.is_chain and settings.num_draft_tokens != settings.num_steps + 1:
         return f"a chain of {settings.num_steps} steps has {settings.num_steps + 1} draft tokens"
     if not settings.is_chain and settings.num_draft_tokens > max_tree_nodes(settings.num_steps, settings.topk):
