@@ -64,6 +64,16 @@ class Backend(Protocol):
         """What the user should know before the first answer."""
         ...
 
+    @property
+    def is_seeded(self) -> bool:
+        """Whether a seed decides what is sampled."""
+        ...
+
+    @property
+    def is_seeded_by_processor(self) -> bool:
+        """Whether it does so by `seeded.SeededSampler`, not by SGLang's sampling_seed."""
+        ...
+
     def answers(self, requests: Sequence[Request]) -> Iterator[Reply | Refused]:
         """One outcome for each request, as they come. RegenerateStopped when no more can come."""
         ...

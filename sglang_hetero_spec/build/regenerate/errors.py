@@ -14,13 +14,21 @@ class RegenerateError(HeteroError):
 
 
 class RegenerateStopped(RegenerateError):
-    """The run broke off with what it finished kept: one sentence, exit code 1."""
+    """The run broke off with what it finished kept: one sentence of what happened and what to do, exit code 1."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        self.what, self.remedy = what.rstrip("."), remedy
+        super().__init__(f"{self.what}; {remedy or 'run the same command again'}.")
+
+    def with_kept(self, answers: int, where: object) -> RegenerateStopped:
+        """The same, and where the answers so far are."""
+        if not answers:
+            return self
+        kept = f"{answers} answers are kept in {where}, the same command goes on from there"
+        return RegenerateStopped(self.what, f"{self.remedy}: {kept}" if self.remedy else kept)
 
 
 def cannot_write(path: object, error: OSError) -> RegenerateStopped:
     """The sentence for a file that cannot be written."""
     remedy = "free some space" if error.errno in _FULL else "check the folder and its permissions"
-    return RegenerateStopped(
-        f"{path} cannot be written ({error.strerror}); {remedy} and run the same command again, what is finished is"
-        " kept."
-    )
+    return RegenerateStopped(f"{path} cannot be written ({error.strerror})", remedy)

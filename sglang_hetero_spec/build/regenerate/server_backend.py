@@ -19,6 +19,7 @@ RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 1800.0
 _NOT_OURS = (401, 403, 404, 405)  # the address or the key is wrong; asking again will not change that
+_HANGS = "no answer in time"
 
 
 @dataclass
@@ -63,12 +64,13 @@ class ServerBackend:
         self.limits = Limits(None, None)
         self.notes: list[str] = []
         self.is_seeded = True
+        self.is_seeded_by_processor = False
 
     def __enter__(self) -> ServerBackend:
         found = [limits for site in self._sites if (limits := self._look_at(site)) is not None]
         if not found:
             raise RegenerateStopped(
-                f"No SGLang server answers at {self._sites[0].url} ({self._sites[0].lost}); start it, or correct --url."
+                f"No SGLang server answers at {self._sites[0].url} ({self._sites[0].lost})", "start it, or correct --url"
             )
         self.notes += [f"{site.url} is left out: {site.lost}." for site in self._sites if site.lost]
         self._sites = [site for site in self._sites if site.lost is None]
@@ -103,7 +105,6 @@ class ServerBackend:
 
     def _serve(self, site: _Site, work: _Work) -> None:
         session = requests.Session()
-        session.trust_env = False  # a proxy for the outside is not meant for these servers
         with session:
             while not work.over.is_set():
                 try:
@@ -128,7 +129,7 @@ class ServerBackend:
                 site.answered += isinstance(result, Reply)
                 return result
             why = result
-            if pause is None or site.lost is not None or self._work.over.wait(pause):
+            if pause is None or why == _HANGS or site.lost is not None or self._work.over.wait(pause):
                 break
         # A server that answered others all the while has a quarrel with this prompt alone.
         if site.answered > answered_before and site.lost is None:
@@ -181,9 +182,7 @@ def parse_urls(text: str) -> tuple[str, ...]:
 
 
 def _get(url: str, path: str) -> dict[str, Any]:
-    with requests.Session() as session:
-        session.trust_env = False
-        response = session.get(url + path, timeout=(CONNECT_SECONDS, 60))
+    response = requests.get(url + path, timeout=(CONNECT_SECONDS, 60))
     if response.status_code != 200:
         raise ValueError(f"HTTP {response.status_code} for {path}: {_message(response)}")
     found = response.json()
@@ -205,7 +204,7 @@ def _message(response: requests.Response) -> str:
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, requests.Timeout):
-        return "no answer in time"
+        return _HANGS
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     return " ".join(str(error).split())[:300] or type(error).__name__
