@@ -48,6 +48,16 @@ class Share:
     places: list[int]
 
 
+@dataclass(frozen=True)
+class Drafted:
+    """A share with its proposal. seconds: host time of the proposal."""
+
+    share: Share
+    batch: DraftBatch
+    proposal: Proposal
+    seconds: float
+
+
 class HeteroWorker(BaseSpecWorker):
     """SGLang's speculative worker interface over a pool of drafters (base_spec_worker.py)."""
 
@@ -142,17 +152,17 @@ class HeteroWorker(BaseSpecWorker):
         rows = batch.req_pool_indices.to(torch.int64)
         roots = batch.spec_info.bonus_tokens.to(torch.int64)
         self.history.record_roots(rows, batch.seq_lens, roots)
-        shares = self._split(batch.reqs)
-        proposals, seconds = self._propose(batch, rows, roots, shares)
+        drafted = self._propose(batch, rows, roots, self._split(batch.reqs))
+        proposals = [part.proposal for part in drafted]
         merged = merge_trees(roots, proposals, self._verify_width(batch, proposals))
         batch.spec_info = build_verify_input(merged, batch, self._target_worker.model_runner)
         with spec_stage_span("verify"):
             result = self._verify(batch, merged, grammar_barrier)
         if on_publish is not None:
             on_publish(result.new_seq_lens)
-        self._commit(batch, rows, merged, shares, result)
+        self._commit(batch, rows, merged, drafted, result)
         result.next_draft_input = HeteroDraftInput(bonus_tokens=result.next_draft_input.bonus_tokens)
-        result.hetero = self._record(batch.reqs, shares, seconds)
+        result.hetero = self._record(len(batch.reqs), drafted)
         # SGLang sums these per request and sends them to the tokenizer process (routing_hooks.report_in_meta_info).
         result.cap_lens = torch.tensor([1 + proposed for proposed in result.hetero.num_proposed_drafts])
         return result
@@ -178,17 +188,16 @@ class HeteroWorker(BaseSpecWorker):
 
     def _propose(
         self, batch: ScheduleBatch, rows: torch.Tensor, roots: torch.Tensor, shares: list[Share]
-    ) -> tuple[list[Proposal], list[float]]:
-        proposals, seconds = [], []
+    ) -> list[Drafted]:
+        drafted = []
         with spec_stage_span("draft"), draft_tp_context(self._draft_worker.parallel_layout):
             for share in shares:
                 start = time.perf_counter()
                 members = torch.tensor(share.places, device=rows.device)
                 part = self._draft_batch(batch, rows, roots, share, members)
-                tree = self.drafters[share.drafter].propose(part)
-                proposals.append(Proposal(share.drafter, members, tree))
-                seconds.append(time.perf_counter() - start)
-        return proposals, seconds
+                proposal = Proposal(share.drafter, members, self.drafters[share.drafter].propose(part))
+                drafted.append(Drafted(share, part, proposal, time.perf_counter() - start))
+        return drafted
 
     def _draft_batch(
         self,
@@ -258,7 +267,7 @@ class HeteroWorker(BaseSpecWorker):
         batch: ScheduleBatch,
         rows: torch.Tensor,
         merged: MergedTree,
-        shares: list[Share],
+        drafted: list[Drafted],
         result: GenerationBatchResult,
     ) -> None:
         accept_tokens = result.next_token_ids.view(merged.tokens.shape).to(torch.int64)
@@ -268,23 +277,16 @@ class HeteroWorker(BaseSpecWorker):
         places = torch.arange(merged.width, device=slots.device)
         kept = places < torch.minimum(result.accept_lens, merged.num_fed).unsqueeze(1)
         self.written.mark(merged.drafter.unsqueeze(1).expand_as(slots), slots, kept)
-        for share in shares:
-            drafter = self.drafters[share.drafter]
+        for part in drafted:
+            drafter, members = self.drafters[part.share.drafter], part.proposal.members
             if drafter.wants_commits:
-                members = torch.tensor(share.places, device=rows.device)
-                part = self._draft_batch(batch, rows, merged.tokens[:, 0], share, members)
-                drafter.observe(part, accept_tokens[members], result.accept_lens[members])
+                drafter.observe(part.batch, accept_tokens[members], result.accept_lens[members])
 
-    def _record(self, reqs: list[Req], shares: list[Share], seconds: list[float]) -> StepRecord:
-        drafters = [NOT_DRAFTED] * len(reqs)
-        proposed = [0] * len(reqs)
-        for share in shares:
-            num_proposed = self.drafters[share.drafter].spec.num_draft_tokens - 1
-            for place in share.places:
-                drafters[place] = share.drafter
-                proposed[place] = num_proposed
-        return StepRecord(
-            drafters=drafters,
-            num_proposed_drafts=proposed,
-            draft_seconds={share.drafter: spent for share, spent in zip(shares, seconds, strict=True)},
-        )
+    def _record(self, batch_size: int, drafted: list[Drafted]) -> StepRecord:
+        drafters = [NOT_DRAFTED] * batch_size
+        proposed = [0] * batch_size
+        for part in drafted:
+            num_proposed = self.drafters[part.share.drafter].spec.num_draft_tokens - 1
+            for place in part.share.places:
+                drafters[place], proposed[place] = part.share.drafter, num_proposed
+        return StepRecord(drafters, proposed, {part.share.drafter: part.seconds for part in drafted})
