@@ -74,6 +74,10 @@ class Backend(Protocol):
         """Whether it does so by `seeded.SeededSampler`, not by SGLang's sampling_seed."""
         ...
 
+    def tokens_of(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
+        """What each server, by its name, makes of `text`; those that cannot say are left out."""
+        ...
+
     def answers(self, requests: Sequence[Request]) -> Iterator[Reply | Refused]:
         """One outcome for each request, as they come. RegenerateStopped when no more can come."""
         ...

@@ -72,6 +72,9 @@ class EngineBackend:
         if kind is None:
             self._settings.log.unlink(missing_ok=True)
 
+    def tokens_of(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
+        return []  # the engine's tokenizer is the target's
+
     def answers(self, requests: Sequence[Request]) -> Iterator[Reply | Refused]:
         todo = iter(requests)
         for _, request in zip(range(self._settings.concurrency), todo, strict=False):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sglang_hetero_spec.build.locks import directory_lock
 from sglang_hetero_spec.build.prompts import Prompt, read_prompts
@@ -24,6 +25,7 @@ from sglang_hetero_spec.demo.progress import Reporter
 
 MAX_NEW_TOKENS = 512
 BATCH = 32
+_PROBE = "Two lines,\n\t3.14 of them: na\u00efve \u4f60\u597d\U0001f642"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def regenerate(
     out = Path(out)
     asked = read_prompts(prompts) if isinstance(prompts, (str, Path)) else tuple(prompts)
     name = str(target_path)
+    if options.url is not None:
+        parse_urls(options.url)
     target.check_target(name, with_weights=options.url is None)
     settings = Settings(
         target=target.fingerprint(name),
@@ -141,7 +145,8 @@ def backend_for(options: Options, target_path: str, out: Path, kv_tokens: int | 
 
 
 def _ask_all(run: _Run, todo: list[int], name: str, options: Options, make_backend: BackendMaker) -> None:
-    ids = _encode(run, todo, name, options)
+    tokenizer = target.load_tokenizer(name, trust="--trust-remote-code" in options.flags)
+    ids = _encode(run, todo, tokenizer)
     if not ids:
         return
     longest = max(len(one) for one in ids.values()) + options.max_new_tokens
@@ -151,6 +156,7 @@ def _ask_all(run: _Run, todo: list[int], name: str, options: Options, make_backe
     try:
         with make_backend(options, name, run.store.out, kv_tokens) as backend:
             _tell(run, backend, options)
+            _refuse_other_tokenizer(backend, tokenizer, name)
             requests = _requests(run, ids, options, backend)
             if requests:
                 _take_answers(run, requests, ids, backend)
@@ -162,9 +168,8 @@ def _ask_all(run: _Run, todo: list[int], name: str, options: Options, make_backe
         raise
 
 
-def _encode(run: _Run, todo: list[int], name: str, options: Options) -> dict[int, tuple[int, ...]]:
+def _encode(run: _Run, todo: list[int], tokenizer: Any) -> dict[int, tuple[int, ...]]:
     """Token ids by number of the prompt; what cannot be encoded is rejected."""
-    tokenizer = target.load_tokenizer(name, trust="--trust-remote-code" in options.flags)
     ids: dict[int, tuple[int, ...]] = {}
     for number, item in zip(todo, target.encode(tokenizer, [run.prompts[n] for n in todo]), strict=True):
         if isinstance(item, str):
@@ -176,6 +181,15 @@ def _encode(run: _Run, todo: list[int], name: str, options: Options) -> dict[int
 
 def _waiting_for(options: Options) -> str:
     return f"looking at {options.url}" if options.url is not None else "loading the target into SGLang"
+
+
+def _refuse_other_tokenizer(backend: Backend, tokenizer: Any, name: str) -> None:
+    ours = tuple(tokenizer(_PROBE).input_ids)
+    for url, theirs in backend.tokens_of(_PROBE):
+        if theirs != ours:
+            raise RegenerateError(
+                f"{url} serves a model with another tokenizer than --target {name}; give the target that it serves."
+            )
 
 
 def _tell(run: _Run, backend: Backend, options: Options) -> None:

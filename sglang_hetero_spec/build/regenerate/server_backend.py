@@ -70,7 +70,8 @@ class ServerBackend:
         found = [limits for site in self._sites if (limits := self._look_at(site)) is not None]
         if not found:
             raise RegenerateStopped(
-                f"No SGLang server answers at {self._sites[0].url} ({self._sites[0].lost})", "start it, or correct --url"
+                f"No SGLang server answers at {self._sites[0].url} ({self._sites[0].lost})",
+                "start it, or correct --url",
             )
         self.notes += [f"{site.url} is left out: {site.lost}." for site in self._sites if site.lost]
         self._sites = [site for site in self._sites if site.lost is None]
@@ -81,6 +82,17 @@ class ServerBackend:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self._work.over.set()
+
+    def tokens_of(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
+        found = []
+        for site in self._sites:
+            try:
+                response = requests.post(f"{site.url}/tokenize", json={"prompt": text}, timeout=CONNECT_SECONDS)
+                if response.status_code == 200:  # a router in between may not have it
+                    found.append((site.url, tuple(response.json()["tokens"])))
+            except (requests.RequestException, ValueError, KeyError, TypeError):
+                continue
+        return found
 
     def answers(self, requests: Sequence[Request]) -> Iterator[Reply | Refused]:
         work = self._work
