@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,8 @@ class FittedRouter:
 
     `confusion[task][predicted]` counts prompts out of fold; `wrapped_accuracy` is that of the same prompts in a
     chat template; `ece` is the expected calibration error of temperatures fitted without the fold judged.
+    `held_out[i]` are the calibrated probabilities of prompt i, by classes, from fits without it (float64
+    [num_prompts, num_classes]); `labels[i]` is the number of its class.
     """
 
     router: LinearRouter
@@ -51,11 +53,19 @@ class FittedRouter:
     num_prompts: int
     num_folds: int
     confusion: dict[str, dict[str, int]]
+    held_out: np.ndarray
+    labels: np.ndarray
 
     @property
     def suggested_min_confidence(self) -> float:
         """A value for `router.min_confidence` in pool.json."""
         return self.router.config.thresholds.min_confidence
+
+    def with_min_confidence(self, min_confidence: float) -> FittedRouter:
+        """The same router, proposing this threshold instead of its own (build/assign/threshold.py)."""
+        thresholds = Thresholds(min_confidence=min_confidence)
+        config = self.router.config.model_copy(update={"thresholds": thresholds})
+        return replace(self, router=LinearRouter(config, self.router.weights))
 
     def save(self, folder: str | Path) -> None:
         """Write router.json and router.safetensors into `folder`, which is made if it is not there."""
@@ -109,6 +119,8 @@ def fit_router(
     return FittedRouter(
         router=LinearRouter(config, _fit(examples, everything)),
         confusion=_confusion(classes, labels, bare.argmax(axis=1)),
+        held_out=judged,
+        labels=labels,
         **calibration.model_dump(exclude={"temperature"}),
     )
 
