@@ -21,9 +21,10 @@ from sglang_hetero_spec.commands.output import DONE, FAILED, console
 from sglang_hetero_spec.demo.arms import HETERO, NONE, ONE_DRAFTER, STANDALONE
 from sglang_hetero_spec.demo.options import from_arguments
 from sglang_hetero_spec.demo.progress import Reporter
-from sglang_hetero_spec.demo.run import Outcome, as_dict, run, terminated_like_interrupted
+from sglang_hetero_spec.demo.run import Outcome, as_dict, run
 from sglang_hetero_spec.demo.shipped import find_shipped
 from sglang_hetero_spec.demo.summary import Results
+from sglang_hetero_spec.serving.interrupt import terminated_like_interrupted
 
 DEFAULTS = ("--num-prompts", "48", "--passes", "3", "--concurrency", "1,4,16", "--target-params", "300M")
 OVER_NONE = {1: 1.5, 4: 1.3, 16: 1.0}

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 400
 
 # What never runs in a server: tools of the command line, and the offline stages.
-OFFLINE = ("build/", "bench/", "demo/", "commands/", "cli.py", "doctor", "router/fit", "router/explain")
+OFFLINE = ("build/", "bench/", "demo/", "serving/", "commands/", "cli.py", "doctor", "router/fit", "router/explain")
 KINDS = ("standalone", "none", "lora", "ngram", "sorted", "eagle3")
 MAY_IMPORT_SGLANG = ("worker/", "cpu/", "plugin.py", "algorithm.py")
 

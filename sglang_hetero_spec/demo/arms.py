@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sglang_hetero_spec.demo.options import CONTEXT, DemoOptions
 from sglang_hetero_spec.demo.shipped import Prompt
 from sglang_hetero_spec.pool import Pool
+from sglang_hetero_spec.serving.server import ServerPlan
 
 NONE, STANDALONE, HETERO, ONE_DRAFTER = "none", "standalone", "hetero", "hetero_general"
 TITLES = {
@@ -19,6 +20,7 @@ TITLES = {
 }
 # SGLang's own default for speculation, given to every arm so that all batch alike.
 MAX_RUNNING_REQUESTS = 48
+LESS_MEMORY = "close other programs, or try --target-params 100M or --one-at-a-time."
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,6 @@ class Arm:
         if self.oracle:
             return {"hetero": {"task": prompt.task}}
         return {"hetero": self.override} if self.override else None
-
-
-@dataclass(frozen=True)
-class ServerPlan:
-    """A server to start: its name, and the options of SGLang that make it what it is."""
-
-    name: str
-    options: tuple[str, ...]
-    environ: dict[str, str] = field(default_factory=dict)
 
 
 def plan_arms(pool: Pool, options: DemoOptions, one_drafter: bool = False) -> list[Arm]:
@@ -68,7 +61,9 @@ def plan_servers(target: Path, pool: Pool, options: DemoOptions) -> list[ServerP
     }
     common = _common(target, options)
     environ = _environ(options)
-    return [ServerPlan(name, (*common, *extra), environ) for name, extra in speculation.items()]
+    return [
+        ServerPlan(name, (*common, *extra), environ, TITLES[name], LESS_MEMORY) for name, extra in speculation.items()
+    ]
 
 
 def _common(target: Path, options: DemoOptions) -> tuple[str, ...]:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import json
-import queue
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sglang_hetero_spec.demo.arms import TITLES, Arm
-from sglang_hetero_spec.demo.errors import DemoError
-from sglang_hetero_spec.demo.server import HOST, Server, why_it_ended
+from sglang_hetero_spec.demo.arms import Arm
 from sglang_hetero_spec.demo.shipped import Prompt
-
-REQUEST_SECONDS = 600.0
+from sglang_hetero_spec.serving.client import REQUEST_SECONDS, Timed, generate_all, post
+from sglang_hetero_spec.serving.server import HOST, Server
 
 
 @dataclass(frozen=True)
@@ -65,39 +59,15 @@ def run_pass(
     tokens: int,
     on_answer: Callable[[Answer], None],
 ) -> Pass:
-    """Every prompt once, greedily, `concurrency` at a time, in order. DemoError if a request fails."""
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
-    for number in range(len(prompts)):
-        todo.put(number)
-
-    def work() -> None:
-        connection = http.client.HTTPConnection(HOST, server.port, timeout=REQUEST_SECONDS)
-        try:
-            while True:
-                number = todo.get_nowait()
-                prompt = prompts[number]
-                done.put(_ask(connection, payload(prompt, arm, tokens), number, prompt.task))
-        except queue.Empty:
-            pass
-        except Exception as error:
-            done.put(error)
-        finally:
-            connection.close()
-
-    start = time.perf_counter()
-    # Daemons: Ctrl-C need not wait for answers that nobody will read.
-    for _ in range(min(concurrency, len(prompts))):
-        threading.Thread(target=work, daemon=True).start()
-    answers: list[Answer] = []
-    while len(answers) < len(prompts):
-        answer = done.get()
-        if isinstance(answer, Exception):
-            raise _explain(server, answer) from answer
-        answers.append(answer)
-        on_answer(answer)
-    wall = time.perf_counter() - start
-    return Pass(arm.name, concurrency, wall, tuple(sorted(answers, key=lambda answer: answer.prompt)))
+    """Every prompt once, greedily, `concurrency` at a time, in order. ServingError if a request fails."""
+    bodies = [payload(prompt, arm, tokens) for prompt in prompts]
+    answers, wall = generate_all(
+        server,
+        bodies,
+        concurrency=concurrency,
+        on_answer=lambda timed: on_answer(_answer(timed, prompts[timed.number].task)),
+    )
+    return Pass(arm.name, concurrency, wall, tuple(_answer(timed, prompts[timed.number].task) for timed in answers))
 
 
 def payload(prompt: Prompt, arm: Arm, tokens: int) -> dict[str, Any]:
@@ -108,19 +78,16 @@ def payload(prompt: Prompt, arm: Arm, tokens: int) -> dict[str, Any]:
     return {"text": prompt.text, "sampling_params": params}
 
 
-def _ask(connection: http.client.HTTPConnection, body: dict[str, Any], number: int, task: str) -> Answer:
-    start = time.perf_counter()
-    answer = post(connection, "/generate", body)
-    seconds = time.perf_counter() - start
-    meta = answer["meta_info"]
+def _answer(timed: Timed, task: str) -> Answer:
+    answer, meta = timed.answer, timed.answer["meta_info"]
     route = meta.get("hetero") or {}
     return Answer(
-        prompt=number,
+        prompt=timed.number,
         task=task,
         text=answer["text"],
         output_ids=tuple(answer["output_ids"]),
         prompt_tokens=meta["prompt_tokens"],
-        seconds=seconds,
+        seconds=timed.seconds,
         verify_steps=meta.get("spec_verify_ct") or 0,
         proposed=meta.get("spec_num_proposed_drafts") or 0,
         correct=meta.get("spec_num_correct_drafts") or 0,
@@ -129,29 +96,6 @@ def _ask(connection: http.client.HTTPConnection, body: dict[str, Any], number: i
         source=route.get("source"),
         finished=meta["finish_reason"]["type"] == "stop",
     )
-
-
-def post(connection: http.client.HTTPConnection, path: str, body: dict[str, Any] | None = None) -> Any:
-    """The decoded answer; DemoError with the server's own words for any status but 200."""
-    headers = {"Content-Type": "application/json"}
-    connection.request("POST", path, None if body is None else json.dumps(body), headers)
-    response = connection.getresponse()
-    text = response.read().decode("utf-8", errors="replace")
-    if response.status != 200:
-        raise DemoError(f"SGLang answered {path} with HTTP {response.status} ({text.strip()[:200]}).")
-    return json.loads(text) if path == "/generate" else text
-
-
-def flush_cache(server: Server) -> None:
-    """Forget all prefixes, so that every pass computes its prompts anew."""
-    connection = http.client.HTTPConnection(HOST, server.port, timeout=REQUEST_SECONDS)
-    try:
-        # A request's slots are released shortly after its answer is sent: SGLang waits that long.
-        post(connection, "/flush_cache?timeout=30")
-    except (OSError, http.client.HTTPException) as error:
-        raise _explain(server, error) from error
-    finally:
-        connection.close()
 
 
 def logit_gap(server: Server, prompt: Prompt, output_ids: Sequence[int]) -> float:
@@ -167,13 +111,3 @@ def logit_gap(server: Server, prompt: Prompt, output_ids: Sequence[int]) -> floa
     finally:
         connection.close()
     return best[0] - second[0]
-
-
-def _explain(server: Server, error: Exception) -> DemoError:
-    if isinstance(error, DemoError):
-        return error
-    time.sleep(1.0)  # a server that is going down takes a moment to be gone
-    code = server.process.poll()
-    if code is not None:
-        return DemoError(why_it_ended(server.name, code, server.log))
-    return DemoError(f"SGLang ({TITLES[server.name]}) broke off an answer ({type(error).__name__}: {error}).")

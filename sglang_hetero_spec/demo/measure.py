@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sglang_hetero_spec.demo.arms import NONE, TITLES, Arm, ServerPlan
-from sglang_hetero_spec.demo.client import Pass, flush_cache, logit_gap, run_pass
+from sglang_hetero_spec.demo.arms import NONE, TITLES, Arm
+from sglang_hetero_spec.demo.client import Pass, logit_gap, run_pass
 from sglang_hetero_spec.demo.errors import DemoError
 from sglang_hetero_spec.demo.options import DemoOptions
 from sglang_hetero_spec.demo.progress import Reporter, Steps
-from sglang_hetero_spec.demo.server import Server, running
 from sglang_hetero_spec.demo.shipped import Prompt
 from sglang_hetero_spec.demo.summary import Difference, Results, find_differences
 from sglang_hetero_spec.doctor_machine import available_memory
+from sglang_hetero_spec.serving.client import flush_cache
+from sglang_hetero_spec.serving.server import Server, ServerPlan, running
 
 WARM_UP_TOKENS = 24
 MAX_EXPLAINED = 8  # differences whose logits are asked for
@@ -42,7 +43,7 @@ def run(
     logs: Path,
     reporter: Reporter,
 ) -> Results:
-    """All passes of all arms. Raises DemoError when a server fails."""
+    """All passes of all arms. Raises ServingError when a server fails."""
     passes: list[Pass] = []
     differences: list[Difference] = []
     total = len(arms) * len(options.concurrency) * options.passes * len(work.prompts)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import signal
 import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from sglang_hetero_spec.commands.checked import checked_pool
 from sglang_hetero_spec.commands.output import DONE, FAILED, UsageError, console, print_json, say
@@ -24,6 +21,8 @@ from sglang_hetero_spec.demo.progress import Reporter
 from sglang_hetero_spec.demo.shipped import Prompt, Shipped, export, find_shipped, interleave
 from sglang_hetero_spec.demo.summary import DEFINITIONS, Results
 from sglang_hetero_spec.pool import Pool, checkpoint_size
+from sglang_hetero_spec.serving.errors import ServingError
+from sglang_hetero_spec.serving.interrupt import terminated_like_interrupted
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
             return _export(shipped, Path(args.export), args.json)
         with terminated_like_interrupted(), Reporter() as reporter:
             outcome = run(shipped, from_arguments(args), reporter)
-    except DemoError as error:
+    except ServingError as error:
         say(f"hetero-spec: {error}")
         return FAILED
     if args.json:
@@ -174,19 +173,3 @@ def _print(outcome: Outcome) -> None:
 
 def _millions(number: int) -> str:
     return f"{number / 1e6:.1f}M" if number < 10**7 else f"{number / 1e6:.0f}M"
-
-
-@contextlib.contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the servers too, as Ctrl-C does."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

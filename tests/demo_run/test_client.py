@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from sglang_hetero_spec.demo.arms import Arm
-from sglang_hetero_spec.demo.client import flush_cache, logit_gap, run_pass
-from sglang_hetero_spec.demo.errors import DemoError
-from sglang_hetero_spec.demo.server import Server
+from sglang_hetero_spec.demo.client import logit_gap, run_pass
 from sglang_hetero_spec.demo.shipped import Prompt
+from sglang_hetero_spec.serving.client import flush_cache
+from sglang_hetero_spec.serving.errors import ServerEnded, ServingError
+from sglang_hetero_spec.serving.server import Server
 
 PROMPTS = [Prompt(f"prompt {i}", "ab"[i % 2]) for i in range(9)]
 ARM = Arm("hetero", "hetero")
@@ -128,22 +129,22 @@ def test_what_is_sent(server: Server, fake: Fake) -> None:
 
 def test_an_http_error_is_one_sentence(server: Server, fake: Fake) -> None:
     fake.status = 400
-    with pytest.raises(DemoError, match=r"answered /generate with HTTP 400 \(.*no such drafter"):
+    with pytest.raises(ServingError, match=r"answered /generate with HTTP 400 \(.*no such drafter"):
         send(server)
-    with pytest.raises(DemoError, match="answered /flush_cache"):
+    with pytest.raises(ServingError, match="answered /flush_cache"):
         flush_cache(server)
 
 
 def test_a_server_that_breaks_off(server: Server, fake: Fake) -> None:
     fake.status = 0
-    with pytest.raises(DemoError, match="broke off an answer"):
+    with pytest.raises(ServingError, match="broke off an answer"):
         send(server)
 
 
 def test_a_server_that_died(server: Server, fake: Fake) -> None:
     fake.status = 0
     server.process.kill()
-    with pytest.raises(DemoError, match="was killed, most likely for want of memory"):
+    with pytest.raises(ServerEnded, match="was killed, most likely for want of memory"):
         send(server)
 
 

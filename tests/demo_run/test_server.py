@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sglang_hetero_spec.demo.arms import ServerPlan
-from sglang_hetero_spec.demo.errors import DemoError
-from sglang_hetero_spec.demo.server import free_ports, running, stop, why_it_ended
+from sglang_hetero_spec.demo.arms import LESS_MEMORY, NONE, STANDALONE, TITLES
+from sglang_hetero_spec.serving.errors import ServerEnded
+from sglang_hetero_spec.serving.server import ServerPlan, free_ports, running, stop, why_it_ended
 
 NO_POOL = ("--speculative-algorithm", "HETERO", "--speculative-draft-model-path", "/nowhere")
 
@@ -26,11 +26,13 @@ def test_ports_are_free_and_different() -> None:
 
 def test_a_server_that_refuses_to_start_says_why_and_the_others_end(tmp_path: Path) -> None:
     plans = [
-        ServerPlan("none", ("--model-path", "/nowhere", "--device", "cpu"), {"CUDA_VISIBLE_DEVICES": ""}),
-        ServerPlan("hetero", NO_POOL),
+        ServerPlan(
+            "none", ("--model-path", "/nowhere", "--device", "cpu"), {"CUDA_VISIBLE_DEVICES": ""}, TITLES[NONE]
+        ),
+        ServerPlan("hetero", NO_POOL, title="HETERO"),
     ]
     with (
-        pytest.raises(DemoError, match=r"SGLang \((HETERO\) did not start: /nowhere does not exist|no speculation\))"),
+        pytest.raises(ServerEnded, match=r"SGLang \((HETERO\) did not start: /nowhere does not|no speculation\))"),
         running(plans, tmp_path, lambda _: None),
     ):
         pytest.fail("no server is up")
@@ -74,7 +76,7 @@ def test_a_group_that_ignores_termination_is_killed() -> None:
 def test_why_a_server_ended(tmp_path: Path, code: int, log: str, says: str) -> None:
     path = tmp_path / "log"
     path.write_text("hetero-spec: no CUDA here, so SGLang runs on the CPU engine of this package.\n" + log)
-    said = why_it_ended("standalone", code, path)
+    said = why_it_ended(TITLES[STANDALONE], code, path, LESS_MEMORY)
     assert said.startswith("SGLang (STANDALONE)") and says in said and "\n" not in said
 
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from sglang_hetero_spec.build.regenerate.backend import Limits, Refused, Reply, Request, outcome
 from sglang_hetero_spec.build.regenerate.engine_child import Plan
 from sglang_hetero_spec.build.regenerate.errors import RegenerateStopped
-from sglang_hetero_spec.demo.server import stop
+from sglang_hetero_spec.serving.server import stop
 
 END_SECONDS = 10.0
 CHILD = (sys.executable, "-m", "sglang_hetero_spec.build.regenerate.engine_child")

@@ -1,6 +1,6 @@
 """`hetero-spec serve`, but it ends with the process that started it, however that one ended.
 
-    python -m sglang_hetero_spec.demo.launch PARENT SGLANG-OPTIONS...
+    python -m sglang_hetero_spec.serving.launch PARENT SGLANG-OPTIONS...
 """
 
 from __future__ import annotations
