@@ -1,0 +1,153 @@
+"""align.yaml: how a drafter is trained. Unknown keys and wrong types are refused in one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sglang_hetero_spec.build.align.errors import AlignError
+
+Loss = Literal["forward_kl", "reverse_kl", "tvd++", "ce"]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class LoraSettings(_Strict):
+    """A peft adapter on the base drafter. `target_modules`: peft's, null for every linear layer but the head."""
+
+    r: Count = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: list[str] | None = None
+
+
+class ShapeSettings(_Strict):
+    """A fresh drafter with the target's vocabulary. `architecture` "target" takes the target's own kind of layer."""
+
+    hidden_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count | None = None
+    head_dim: Count | None = None
+    intermediate_size: Count
+    tie_word_embeddings: bool = True
+    architecture: Literal["llama", "target"] = "llama"
+
+
+class AlignSettings(_Strict):
+    """Token counts are of prompt and answer, unpadded.
+
+    tokens: budget of each task (null: `epochs` over its answers). The general drafter gets the sum over the tasks.
+    batch_tokens: padded, of one batch on one device.
+    layers: without a base: how many of the target's layers, which ones, or "auto" (measured). shape: a fresh model.
+    loss, layers "auto": each candidate is trained on `probe_tokens` (null: a twentieth of the budget); the best goes
+    on.
+    learning_rate: null takes 6e-3 (Muon), 1e-4 (AdamW) or 3e-4 (AdamW on LoRA).
+    patience: evaluations without a better held-out accept rate before it stops; 0 never stops early.
+    cache: keep the target's last hidden states or its `cache_topk` likeliest tokens on disk instead of running the
+    target again in every epoch; "auto" keeps hidden states where that is cheaper and fits into `cache_gib`.
+    bf16: null uses it where the device computes in it. save_dtype "auto" is the target's.
+    """
+
+    loss: Loss | Literal["auto"] = "forward_kl"
+    tokens: Count | None = None
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    optimizer: Literal["muon", "adamw"] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.04
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    batch_tokens: Count = 3072
+    gradient_accumulation: Count = 1
+    max_row_tokens: Count | None = None
+    layers: Count | list[Annotated[int, Field(ge=0)]] | Literal["auto"] | None = None
+    shape: ShapeSettings | None = None
+    lora: LoraSettings | None = None
+    probe_tokens: Count | None = None
+    heldout_share: Share = 0.1
+    heldout_most: Annotated[int, Field(ge=2)] = 256
+    num_steps: Count = 4
+    evaluations: Count = 16
+    patience: Annotated[int, Field(ge=0)] = 6
+    checkpoints_kept: Annotated[int, Field(ge=1)] = 2
+    cache: Literal["auto", "none", "hidden", "topk"] = "auto"
+    cache_topk: Count = 64
+    cache_gib: Annotated[float, Field(gt=0)] = 8.0
+    bf16: bool | None = None
+    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _one_start(self) -> AlignSettings:
+        if self.layers is not None and self.shape is not None:
+            raise ValueError("`layers` and `shape` exclude each other: give one")
+        if self.lora is not None and (self.layers is not None or self.shape is not None):
+            raise ValueError("`lora` needs a base drafter (--base), not `layers` or `shape`")
+        return self
+
+    def digest(self) -> str:
+        """Hex SHA-256 of all fields."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
+
+
+def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> AlignSettings:
+    """Fields of the YAML file, replaced by `overrides` (dotted keys reach into `lora` and `shape`)."""
+    fields = _read(path) if path is not None else {}
+    for key, value in overrides.items():
+        _put(fields, key.split("."), value)
+    try:
+        return AlignSettings.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and part in key_names()) or "it"
+        where = f"{path}" if path is not None else "The settings"
+        raise AlignError(
+            f"{where}: `{name}` cannot be {str(first['input'])[:80]!r} ({first['msg']}); correct it."
+            if first["type"] not in ("extra_forbidden", "value_error")
+            else _unknown(where, first)
+        ) from None
+
+
+def key_names() -> set[str]:
+    """Every key that align.yaml knows."""
+    return {*AlignSettings.model_fields, *LoraSettings.model_fields, *ShapeSettings.model_fields}
+
+
+def _unknown(where: str, error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        key = ".".join(str(part) for part in error["loc"])
+        return f"{where}: there is no setting `{key}`; the settings are {', '.join(AlignSettings.model_fields)}."
+    return f"{where}: {error['ctx']['error']!s}."
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AlignError(f"{path} cannot be read ({error.strerror}); check the path.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())[:160]
+        raise AlignError(f"{path} is not YAML ({line}); correct it.") from None
+    if fields is None:
+        return {}
+    if not isinstance(fields, dict):
+        raise AlignError(f"{path} holds {type(fields).__name__}, not `key: value` lines; correct it.")
+    return fields
+
+
+def _put(fields: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = fields.get(key)
+        fields[key] = dict(inner) if isinstance(inner, dict) else {}
+        fields = fields[key]
+    fields[keys[-1]] = value

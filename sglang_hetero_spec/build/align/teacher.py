@@ -1,0 +1,87 @@
+"""The target's distribution at the answer positions of a batch: from the target itself, or from what was kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sglang_hetero_spec.build.align.answers import Row
+from sglang_hetero_spec.build.align.batches import AnswerHead, as_tensors
+from sglang_hetero_spec.build.align.cache import Shards
+from sglang_hetero_spec.build.align.losses import append_rest, log_probs, with_rest
+
+
+class Teacher(Protocol):
+    """Knows the target's log-probabilities for a batch that its own `columns` are part of."""
+
+    def columns(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
+        """What a batch of these rows needs besides the ids, made where the batches are made."""
+        ...
+
+    def pair(self, student_logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of drafter and target [N, M] over the same M outcomes, for `losses`."""
+        ...
+
+
+@dataclass(frozen=True)
+class LiveTeacher:
+    """Runs the target on every batch. `size`: ids that both models have."""
+
+    model: Any
+    head: AnswerHead
+    size: int
+
+    def columns(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
+        return {}
+
+    def pair(self, student_logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            logits = self.head.logits(self.model, batch["input_ids"], batch["keep"])
+        return log_probs(student_logits, self.size), log_probs(logits, self.size)
+
+
+@dataclass(frozen=True)
+class HiddenTeacher:
+    """Takes the target's last hidden states from disk; only its output layer is run."""
+
+    output_layer: Any
+    shards: Shards
+    size: int
+
+    def columns(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
+        return {"hidden": self.shards.read("hidden", rows)}
+
+    def pair(self, student_logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            hidden = batch["hidden"].to(self.output_layer.weight.dtype)
+            teacher = log_probs(self.output_layer(hidden), self.size)
+        return log_probs(student_logits, self.size), teacher
+
+
+@dataclass(frozen=True)
+class TopKTeacher:
+    """Takes the target's k likeliest tokens from disk; all others are one outcome."""
+
+    shards: Shards
+    size: int
+
+    def columns(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
+        return {"top_ids": self.shards.read("ids", rows), "top_logp": self.shards.read("logp", rows)}
+
+    def pair(self, student_logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        student = log_probs(student_logits, self.size)
+        return with_rest(student, batch["top_ids"].long()), append_rest(batch["top_logp"])
+
+
+def is_plain_head(model: Any, head: AnswerHead, row: Row) -> bool:
+    """Whether the model's logits are its output layer applied to the last hidden states, and nothing more."""
+    device = next(model.parameters()).device
+    batch = {name: value.to(device) for name, value in as_tensors([row]).items()}
+    with torch.no_grad():
+        logits = head.logits(model, batch["input_ids"], batch["keep"])
+        rebuilt = model.get_output_embeddings()(head.hidden(model, batch["input_ids"], batch["keep"]))
+    return torch.allclose(logits.float(), rebuilt.float(), rtol=1e-3, atol=1e-3)
