@@ -28,10 +28,8 @@ def prompts() -> tuple[Prompt, ...]:
     """Twenty: plain ones of two tasks, outliers, and chats."""
     plain = [plain_prompt(f"Prompt number {i}: add {i} and {i * i}.", task=f"task{i % 2}") for i in range(16)]
     outliers = [plain_prompt(f"Out of place {i}") for i in range(2)]
-    chats = [
-        chat_prompt((Message("user", f"Hello {i}"), Message("assistant", "Yes?"), Message("user", "Go on")), task="chat")
-        for i in range(2)
-    ]
+    turns = [(Message("user", f"Hello {i}"), Message("assistant", "Yes?"), Message("user", "Go on")) for i in range(2)]
+    chats = [chat_prompt(messages, task="chat") for messages in turns]
     return (*plain, *outliers, *chats)
 
 
