@@ -1,0 +1,153 @@
+"""The smaller files that a report reads: tasks.json, align.json with curve.jsonl, threshold.json."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BeforeValidator, Field
+
+from sglang_hetero_spec.build.report.errors import ReportError
+from sglang_hetero_spec.build.report.strict import Known, Strict, read_json, read_jsonl
+from sglang_hetero_spec.pool.schema import Name
+
+Count = Annotated[int, Field(ge=0)]
+CURVE, ALIGN = "curve.jsonl", "align.json"
+
+
+class Task(Known):
+    """One task of partition's tasks.json."""
+
+    id: Name
+    name: str | None = None
+    size: Count | None = None
+    top_terms: tuple[str, ...] = Field((), validation_alias=AliasChoices("top_terms", "terms"))
+    examples: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        return self.name or self.id
+
+
+class _TasksObject(Known):
+    tasks: tuple[Task, ...]
+
+
+def read_tasks(path: Path) -> tuple[Task, ...]:
+    """The tasks of a tasks.json: an array of them, or an object that has one under `tasks`."""
+    found = read_json(path, _TasksObject | tuple[Task, ...], "run `hetero-spec partition` again")
+    tasks: tuple[Task, ...] = found.tasks if isinstance(found, _TasksObject) else found
+    if not tasks:
+        raise ReportError(f"{path} has no task; run `hetero-spec partition` again.")
+    if len({task.id for task in tasks}) < len(tasks):
+        raise ReportError(f"{path} has a task id twice; run `hetero-spec partition` again.")
+    return tasks
+
+
+class Counts(Known):
+    """Of held-out answers, as alignment counts them."""
+
+    requests: Count
+    verify_steps: Count
+    proposed_drafts: Count
+    correct_by_position: tuple[Count, ...]
+    completion_tokens: Count
+
+    @property
+    def accept_length(self) -> float:
+        return self.completion_tokens / max(1, self.verify_steps)
+
+    @property
+    def accept_rate(self) -> float:
+        return sum(self.correct_by_position) / max(1, self.proposed_drafts)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Point(Strict):
+    """One line of curve.jsonl."""
+
+    step: Count
+    tokens: Count
+    loss: Annotated[float | None, BeforeValidator(_finite)]
+    seconds: float
+    counts: Counts
+
+
+class Change(Known):
+    before: Counts
+    after: Counts
+
+
+class Made(Known):
+    """What the report shows of align.json."""
+
+    task: Name | None = None
+    kind: str | None = None
+    num_params: Count | None = None
+    weights_sha256: str | None = None
+    start: dict[str, Any] = {}
+    used: dict[str, Any] = {}
+    answers: dict[str, int] = {}
+    trained: dict[str, Any] = {}
+    heldout: dict[str, Change] = {}
+    probes: tuple[dict[str, Any], ...] = ()
+    versions: dict[str, str] = {}
+
+
+class Learned(Known):
+    """One drafter's folder: its name, its learning curve, and how it was made (None while that goes on)."""
+
+    name: str
+    curve: tuple[Point, ...]
+    made: Made | None
+
+    @property
+    def best(self) -> Point | None:
+        """The first point of highest accept rate: what was kept."""
+        return max(self.curve, key=lambda point: (point.counts.accept_rate, -point.step), default=None)
+
+
+def read_learned(folder: Path) -> Learned:
+    """What alignment left in a drafter's folder."""
+    again = "delete the drafter's folder and run `hetero-spec align` again"
+    curve, made = folder / CURVE, folder / ALIGN
+    return Learned(
+        name=folder.name,
+        curve=read_jsonl(curve, Point, again) if curve.is_file() else (),
+        made=read_json(made, Made, again) if made.is_file() else None,
+    )
+
+
+class ThresholdPoint(Known):
+    min_confidence: float
+    routed_share: float
+    wrong_share: float
+    tokens_per_second: float
+
+
+class Confused(Known):
+    task: Name
+    predicted: Name
+    num_prompts: Count
+
+
+class Threshold(Known):
+    """threshold.json of `fit-router`."""
+
+    min_confidence: float
+    plateau: tuple[float, float]
+    chosen_tokens_per_second: float
+    oracle_tokens_per_second: float
+    always_routed_tokens_per_second: float
+    fallback_tokens_per_second: float
+    curve: tuple[ThresholdPoint, ...]
+    confusion: tuple[Confused, ...]
+
+
+def read_threshold(path: Path) -> Threshold:
+    found: Threshold = read_json(path, Threshold, "run `hetero-spec fit-router` again")
+    return found
