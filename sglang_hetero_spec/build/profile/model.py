@@ -186,7 +186,7 @@ def _shorter(chains: dict[int, ProfileRecord], none: ProfileRecord, num_steps: i
     right = longer.correct_by_position[:num_steps]
     more = (longer.verify_steps + longer.num_correct_drafts) / (longer.verify_steps + sum(right))
     verify_steps = round(longer.verify_steps * more)
-    forwards = longer.forwards * more
+    forwards = min(verify_steps, max(1, round(longer.forwards * more)))
     points = {0: none, **chains}
     lengths = sorted(points)
     measured = [points[length] for length in lengths]
@@ -208,7 +208,7 @@ def _shorter(chains: dict[int, ProfileRecord], none: ProfileRecord, num_steps: i
         draft_seconds=float(draft) * forwards,
         verify_seconds=float(verify) * forwards,
         seconds=float(draft + verify) * forwards + other,
-        verify_forwards=min(verify_steps, max(1, round(forwards))),
+        verify_forwards=forwards,
     )
 
 
