@@ -92,9 +92,11 @@ def regenerate(
     RegenerateError for input that cannot be used, RegenerateStopped where a run broke off with what it finished kept,
     LockedError while another run writes `out`.
     """
-    began = time.monotonic()
     out = Path(out)
-    asked = read_prompts(prompts) if isinstance(prompts, (str, Path)) else tuple(prompts)
+    read = read_prompts(prompts) if isinstance(prompts, (str, Path)) else prompts
+    asked = tuple({prompt.id: prompt for prompt in read}.values())
+    if not asked:
+        raise RegenerateError("There are no prompts to answer; give at least one.")
     name = str(target_path)
     if options.url is not None:
         parse_urls(options.url)
@@ -110,19 +112,35 @@ def regenerate(
         raise RegenerateError(f"--out {out} is a folder; give the file to write, such as {out / 'answers.jsonl'}.")
     with directory_lock(out.parent, out.name, f"regenerate --out {out}"), AnswerStore(out) as store:
         is_same = claim(out, settings, has_answers=len(store) > 0)
-        known = rejects.read_final(out) if is_same else {}
+        known = rejects.read_final(out) if is_same and len(store) else {}
         _refuse_other_prompts(out, store, asked)
         with contextlib.nullcontext(reporter) if reporter else Reporter() as shown:
             run = _Run(asked, settings, store, shown)
-            kept = sum(prompt.id in store for prompt in asked)
-            todo = [number for number, prompt in enumerate(asked) if prompt.id not in store]
-            for number in todo:
-                if asked[number].id in known:
-                    run.reject(number, known[asked[number].id])
-            todo = [number for number in todo if number not in run.rejected]
-            if todo:
-                _ask_all(run, todo, name, options, make_backend or backend_for)
-            return _finish(run, out, kept, began)
+            try:
+                return _resume(run, known, name, options, make_backend or backend_for)
+            except RegenerateStopped as stop:
+                raise stop.with_kept(len(store), store.part if store.part.exists() else out) from None
+            except KeyboardInterrupt:
+                if len(store):
+                    shown.line(f"{len(store)} answers are kept; the same command goes on from there")
+                raise
+
+
+def _resume(run: _Run, known: dict[str, str], name: str, options: Options, make_backend: BackendMaker) -> Regenerated:
+    """Ask for what is missing and write the file. known: id -> reason of what need not be asked again."""
+    began = time.monotonic()
+    kept = sum(prompt.id in run.store for prompt in run.prompts)
+    todo = []
+    for number, prompt in enumerate(run.prompts):
+        if prompt.id in run.store:
+            continue
+        if prompt.id in known:
+            run.reject(number, known[prompt.id])
+        else:
+            todo.append(number)
+    if todo:
+        _ask_all(run, todo, name, options, make_backend)
+    return _finish(run, kept, began)
 
 
 def _refuse_other_prompts(out: Path, store: AnswerStore, prompts: Sequence[Prompt]) -> None:
@@ -150,22 +168,15 @@ def _ask_all(run: _Run, todo: list[int], name: str, options: Options, make_backe
     if not ids:
         return
     longest = max(len(one) for one in ids.values()) + options.max_new_tokens
-    context = target.context_of(name)
+    context = None if options.url is not None else target.context_of(name)
     kv_tokens = None if context is None else max(context, options.batch * min(context, longest)) + 8
     run.reporter.line(f"{len(ids)} prompts to answer; " + _waiting_for(options))
-    try:
-        with make_backend(options, name, run.store.out, kv_tokens) as backend:
-            _tell(run, backend, options)
-            _refuse_other_tokenizer(backend, tokenizer, name)
-            requests = _requests(run, ids, options, backend)
-            if requests:
-                _take_answers(run, requests, ids, backend)
-    except RegenerateStopped as stop:
-        run.store.close()
-        raise stop.with_kept(len(run.store), run.store.part) from None
-    except KeyboardInterrupt:
-        run.reporter.line(f"{len(run.store)} answers are kept; the same command goes on from there")
-        raise
+    with make_backend(options, name, run.store.out, kv_tokens) as backend:
+        _tell(run, backend, options)
+        _refuse_other_tokenizer(backend, tokenizer, name)
+        requests = _requests(run, ids, options, backend)
+        if requests:
+            _take_answers(run, requests, ids, backend)
 
 
 def _encode(run: _Run, todo: list[int], tokenizer: Any) -> dict[int, tuple[int, ...]]:
@@ -233,7 +244,8 @@ def _take_answers(run: _Run, requests: list[Request], ids: dict[int, tuple[int, 
             steps.advance(f"{tokens / max(1e-9, time.monotonic() - began):.0f} tokens/s")
 
 
-def _finish(run: _Run, out: Path, kept: int, began: float) -> Regenerated:
+def _finish(run: _Run, kept: int, began: float) -> Regenerated:
+    out = run.store.out
     ordered = [run.rejected[number] for number in sorted(run.rejected)]
     path = rejects.write(out, ordered)
     if not any(prompt.id in run.store for prompt in run.prompts):

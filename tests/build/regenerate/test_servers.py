@@ -241,3 +241,11 @@ def test_chats_need_a_chat_template(ask: Ask, prompts: tuple[Prompt, ...], targe
 def test_what_is_no_address(ask: Ask, prompts: tuple[Prompt, ...], url: str) -> None:
     with pytest.raises(RegenerateError, match="which is no address"):
         ask(prompts, url=url)
+
+
+def test_no_prompts_and_repeated_ones(ask: Ask, prompts: tuple[Prompt, ...], out: Path) -> None:
+    with serving() as server:
+        with pytest.raises(RegenerateError, match="no prompts"):
+            ask([], url=server.url)
+        assert ask([*prompts[:3], *prompts[:3]], url=server.url).answered == 3
+        assert len(server.asked) == 3 and len(read_answers(out)) == 3
