@@ -1,0 +1,192 @@
+"""The drafters to measure: checkpoints, folders of them, pools; and which of them cannot be tried at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sglang_hetero_spec.build.profile.records import NO_SETTINGS, NONE, ProfileError, Settings
+from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError, write_pool_manifest
+from sglang_hetero_spec.pool.kinds import MAX_NUM_DRAFT_TOKENS, MAX_NUM_STEPS, MAX_TOPK, max_tree_nodes
+from sglang_hetero_spec.pool.parse import parse_manifest
+from sglang_hetero_spec.pool.schema import Drafter
+from sglang_hetero_spec.pool.strict_json import read_text
+from sglang_hetero_spec.pool.tree_shape import tree_shape
+
+CONFIG_NAME = "config.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One drafter with one tree shape. path: of its checkpoint, None for `none`."""
+
+    drafter: str
+    settings: Settings
+    path: Path | None
+    kind: str = "standalone"
+    vocab: str = "shared"
+
+    def __str__(self) -> str:
+        return self.drafter if self.path is None else f"{self.drafter} ({self.settings})"
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """Its entry in a pool.json."""
+        if self.path is None:
+            return {"name": name, "kind": self.kind}
+        shape = self.settings._asdict()
+        return {"name": name, "kind": self.kind, "path": str(self.path), "external": True, "vocab": self.vocab, **shape}
+
+
+NOBODY = Candidate(NONE, NO_SETTINGS, None, kind="none")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A candidate that is not measured, and why: one sentence."""
+
+    candidate: Candidate
+    reason: str
+
+
+def parse_shapes(
+    num_steps: Sequence[int], topk: Sequence[int], num_draft_tokens: Sequence[int] | None
+) -> tuple[Settings, ...]:
+    """The tree shapes of plain checkpoints: the lists side by side, a list of one for all.
+
+    num_draft_tokens None: chains need none. ProfileError for lists that do not fit or a tree that cannot be.
+    """
+    length = max(len(num_steps), len(topk), len(num_draft_tokens or ()))
+    lists = {"--num-steps": num_steps, "--topk": topk, "--num-draft-tokens": num_draft_tokens or (None,)}
+    for flag, values in lists.items():
+        if len(values) not in (1, length):
+            raise ProfileError(f"{flag} has {len(values)} numbers where another has {length}; give one, or as many.")
+    columns = [list(values) * (length if len(values) == 1 else 1) for values in lists.values()]
+    shapes = (_shape(*row) for row in zip(*columns, strict=True))  # type: ignore[arg-type]
+    return tuple(dict.fromkeys(shapes))
+
+
+def _shape(num_steps: int, topk: int, num_draft_tokens: int | None) -> Settings:
+    if not 1 <= num_steps <= MAX_NUM_STEPS:
+        raise ProfileError(f"--num-steps {num_steps} cannot be; give a whole number from 1 to {MAX_NUM_STEPS}.")
+    if not 1 <= topk <= MAX_TOPK:
+        raise ProfileError(f"--topk {topk} cannot be; give a whole number from 1 to {MAX_TOPK}.")
+    if topk == 1:
+        if num_draft_tokens not in (None, num_steps + 1):
+            raise ProfileError(
+                f"--num-draft-tokens {num_draft_tokens} does not go with a chain of {num_steps} steps, which has"
+                f" {num_steps + 1}; leave it out."
+            )
+        return Settings(num_steps, 1, num_steps + 1)
+    highest = min(MAX_NUM_DRAFT_TOKENS, max_tree_nodes(num_steps, topk))
+    if num_draft_tokens is None or not 2 <= num_draft_tokens <= highest:
+        raise ProfileError(
+            f"--num-draft-tokens is {num_draft_tokens or 'missing'}; a tree of {num_steps} steps and topk {topk} needs"
+            f" a whole number from 2 to {highest}."
+        )
+    return Settings(num_steps, topk, num_draft_tokens)
+
+
+def find_candidates(given: Iterable[str], shapes: Sequence[Settings]) -> tuple[Candidate, ...]:
+    """What the arguments mean: each a checkpoint (NAME=FOLDER or FOLDER), a folder of checkpoints, or a pool.
+
+    A pool's drafters keep their names and shapes, others take `shapes`. `none` is left out: it is always measured.
+    ProfileError if an argument is none of these, or one name stands for two drafters.
+    """
+    found: dict[tuple[str, Settings], Candidate] = {}
+    paths: dict[str, Path] = {}
+    for argument in given:
+        for candidate in _of_argument(argument, shapes):
+            assert candidate.path is not None
+            other = paths.setdefault(candidate.drafter, candidate.path)
+            if other != candidate.path:
+                raise ProfileError(
+                    f"`{candidate.drafter}` is both {other} and {candidate.path}; name one of them, as in"
+                    f" NAME={candidate.path}."
+                )
+            found[candidate.drafter, candidate.settings] = candidate
+    if not found:
+        raise ProfileError(f"--candidates has no drafter but `{NONE}`; give a checkpoint, a folder of them or a pool.")
+    return tuple(found.values())
+
+
+def _of_argument(argument: str, shapes: Sequence[Settings]) -> list[Candidate]:
+    name, folder = _split(argument)
+    if name is None and (folder / MANIFEST_NAME).is_file():
+        return _of_pool(folder)
+    if (folder / CONFIG_NAME).is_file():
+        return _of_checkpoint(name or _named(folder), folder, shapes)
+    children = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
+    if name is None and children:
+        return [found for child in children for found in _of_checkpoint(_named(child), child, shapes)]
+    raise ProfileError(
+        f"{folder} is no pool ({MANIFEST_NAME}), no checkpoint ({CONFIG_NAME}) and no folder of checkpoints; correct"
+        " --candidates."
+    )
+
+
+def _split(argument: str) -> tuple[str | None, Path]:
+    name, equals, folder = argument.partition("=")
+    if equals and _NAME.fullmatch(name) and not Path(argument).exists():
+        return name, Path(folder).resolve()
+    return None, Path(argument).resolve()
+
+
+def _named(folder: Path) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("._-")
+    return name[:64] or "drafter"
+
+
+def _of_checkpoint(name: str, folder: Path, shapes: Sequence[Settings]) -> list[Candidate]:
+    if name == NONE:
+        raise ProfileError(f"`{NONE}` means no drafter, so {folder} cannot have that name; write NAME={folder}.")
+    return [Candidate(name, shape, folder) for shape in shapes]
+
+
+def _of_pool(root: Path) -> list[Candidate]:
+    """All drafters but `none`, also those whose files are bad: `check` finds that out one by one."""
+    where = root / MANIFEST_NAME
+    try:
+        drafters = parse_manifest(read_text(where), where).drafters
+        return [
+            _of_entry(root, drafter, f"{where}: `drafters[{index}]")
+            for index, drafter in enumerate(drafters)
+            if drafter.kind != "none"
+        ]
+    except PoolError as error:
+        raise ProfileError(str(error)) from None
+
+
+def _of_entry(root: Path, drafter: Drafter, where: str) -> Candidate:
+    if drafter.path is None or drafter.name == NONE:
+        problem = "has no `path`" if drafter.path is None else f"is named `{NONE}` but drafts"
+        raise ProfileError(f"{where}` {problem}; correct the pool.")
+    shape = Settings(*tree_shape(drafter, where))
+    return Candidate(drafter.name, shape, (root / drafter.path).resolve(), drafter.kind, drafter.vocab)
+
+
+def check(candidates: Sequence[Candidate], target: str, folder: Path) -> tuple[list[Candidate], list[LeftOut]]:
+    """Those that a pool would take with this target, and the others: all that can be seen without loading a model.
+
+    folder: an empty one to write in.
+    """
+    good: list[Candidate] = []
+    left_out: list[LeftOut] = []
+    for candidate in candidates:
+        try:
+            write_pool(folder, {"candidate": candidate}, target)
+        except PoolError as error:
+            start = f"{folder.resolve() / MANIFEST_NAME}: `drafters[0]."
+            left_out.append(LeftOut(candidate, str(error).replace(start, "`")))
+        else:
+            good.append(candidate)
+    return good, left_out
+
+
+def write_pool(folder: Path, entries: dict[str, Candidate], target: str) -> None:
+    """A pool of these candidates under these names; the first is the fallback."""
+    drafters = [candidate.entry(name) for name, candidate in entries.items()]
+    write_pool_manifest(folder, drafters=drafters, fallback_drafter=next(iter(entries)), target=target, hashes=False)
