@@ -6,6 +6,7 @@ prompts.jsonl (`read_prompts`) is ours: one bad line refuses the file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -111,18 +112,23 @@ def write_rejects(path: str | Path, rejects: Iterable[Reject]) -> None:
 
 
 def write_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write JSONL whole or not at all: `<name>.part`, then renamed."""
-    path = Path(path)
+    """Write JSONL whole or not at all."""
+    write_whole(Path(path), (json.dumps(row, ensure_ascii=True, allow_nan=False) for row in rows))
+
+
+def write_whole(path: Path, lines: Iterable[str]) -> None:
+    """Write lines to `<name>.part`, then rename it; LogError if the disk refuses."""
     part = path.with_name(path.name + ".part")
     try:
         with part.open("w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=True, allow_nan=False) + "\n")
+            for line in lines:
+                file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise LogError(f"{path} cannot be written ({error.strerror}); check the folder and the disk.") from None
 
 

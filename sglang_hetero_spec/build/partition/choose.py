@@ -36,7 +36,8 @@ class Score:
 
     @property
     def value(self) -> float:
-        return max(self.view_stability, 0) * max(self.sample_stability, 0) * max(self.silhouette, 0)
+        """Stability first: the silhouette alone would rather have every wording a task."""
+        return max(self.view_stability, 0) * max(self.sample_stability, 0) * max(self.silhouette, 0) ** 0.5
 
 
 class WardTree:
