@@ -18,7 +18,7 @@ NUM_VIEWS = 8
 NUM_SUBSAMPLES = 6
 _SUBSAMPLE = 0.7
 _ABOUT_AS_GOOD = 0.98
-_FOUND_AGAIN = 0.5
+_FOUND_AGAIN = 0.7
 
 
 @dataclass(frozen=True)
