@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from sglang_hetero_spec.build.report.sources import Learned, Point, Threshold
-from sglang_hetero_spec.build.report.svg import Element, Scale, add, canvas, points, render, tip, ticks
+from sglang_hetero_spec.build.report.svg import Element, Scale, add, canvas, points, render, ticks, tip
 from sglang_hetero_spec.build.report.text import length, percent, shortened, size, speed, whole
 
 _WIDTH, _HEIGHT = 300.0, 190.0

@@ -11,9 +11,10 @@ from sglang_hetero_spec.build.prompts import Prompt
 from sglang_hetero_spec.build.report.svg import Element, Scale, add, canvas, mark, render, tip
 from sglang_hetero_spec.build.report.text import shortened
 
-_WIDTH, _HEIGHT, _MARGIN = 900.0, 600.0, 26.0
+_WIDTH, _HEIGHT, _MARGIN = 1020.0, 640.0, 34.0
 _LABEL_GAP = 26.0
 _CHAR_WIDTH = 8.4
+_NARROW = 1.8
 _OUTLIER = "outlier"
 
 
@@ -31,8 +32,8 @@ def map_chart(
     for task in numbers:
         mine = np.array([place for prompt, place in zip(prompts, places, strict=True) if prompt.task == task])
         if len(mine):
-            x, y = _densest(mine)
-            labels.append((up(y), across(x), task))
+            x, y = _label_place(mine)
+            labels.append((up(y) - 14, across(x), task))
     _labels(root, labels, numbers, titles)
     return render(root)
 
@@ -48,12 +49,13 @@ def _dot(
     tip(dot, f"{name}: {shortened(prompt.text, 110)}")
 
 
-def _densest(places: np.ndarray) -> np.ndarray:
-    """The prompt with the least distance to half of the others of its task: a centre lies between two clusters."""
+def _label_place(places: np.ndarray) -> tuple[float, float]:
+    """Above the half of the task's prompts that lie densest; the centre of all may lie between two islands."""
     few = places[:: max(1, len(places) // 200)]
     distances = np.linalg.norm(few[:, None, :] - few[None, :, :], axis=2)
-    place: np.ndarray = few[np.median(distances, axis=1).argmin()]
-    return place
+    middle = np.median(distances, axis=1).argmin()
+    near = few[distances[middle] <= np.median(distances[middle])]
+    return float(near[:, 0].mean()), float(near[:, 1].max())
 
 
 def _labels(
@@ -64,7 +66,8 @@ def _labels(
     for y, x, task in sorted(labels):
         text = shortened(titles[task], 34)
         half = _CHAR_WIDTH * len(text) / 2 + 16
-        x = min(max(x, half + 4), _WIDTH - half - 4)
+        room = _NARROW * half  # on a narrow screen letters are larger
+        x, y = min(max(x, room), _WIDTH - room), max(y, 26.0)
         while clash := [
             at for left, right, at in taken if left < x + half and x - half < right and abs(at - y) < _LABEL_GAP
         ]:

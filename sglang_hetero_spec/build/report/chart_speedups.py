@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from sglang_hetero_spec.build.profile.records import NONE
 from sglang_hetero_spec.build.report.speeds import Served, TaskSpeeds
-from sglang_hetero_spec.build.report.svg import Element, Scale, add, canvas, mark, render, tip, ticks
+from sglang_hetero_spec.build.report.svg import Element, Scale, add, canvas, mark, render, ticks, tip
 from sglang_hetero_spec.build.report.text import plural, shortened, times
 
 _ROW, _TOP, _BOTTOM = 30.0, 14.0, 46.0

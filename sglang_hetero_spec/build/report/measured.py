@@ -65,9 +65,8 @@ def read_measured(path: str | Path) -> tuple[MeasuredRun, ...]:
     for run in runs:
         key = run.task, run.series, run.run
         if key in seen:
-            raise ReportError(
-                f"{path} has run {run.run} of `{run.series}` on {run.task or 'the mixed workload'} twice; number the runs."
-            )
+            where = run.task or "the mixed workload"
+            raise ReportError(f"{path} has run {run.run} of `{run.series}` on {where} twice; number the runs.")
         seen.add(key)
     return runs
 

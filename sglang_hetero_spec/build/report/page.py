@@ -19,6 +19,7 @@ from sglang_hetero_spec.build.report.chart_speedups import series_of, speedup_ch
 from sglang_hetero_spec.build.report.inputs import Inputs
 from sglang_hetero_spec.build.report.matrix import Dismissed, Matrix, Profiled
 from sglang_hetero_spec.build.report.prompt_map import coordinates, sample
+from sglang_hetero_spec.build.report.sources import Learned
 from sglang_hetero_spec.build.report.speeds import HETERO, Served, TaskSpeeds, task_speeds
 from sglang_hetero_spec.build.report.svg import add, canvas, mark, render
 from sglang_hetero_spec.build.report.view_rejected import rejected_views
@@ -67,6 +68,7 @@ def _page(inputs: Inputs, say: Callable[[str], None]) -> dict[str, Any]:
     speeds = task_speeds(inputs)
     matrix, dismissed, matrix_note = _profiled(inputs)
     titles = {task.id: task.title for task in inputs.tasks}
+    learned = _in_task_order(inputs)
     return {
         "inputs": inputs,
         "version": __version__,
@@ -78,7 +80,8 @@ def _page(inputs: Inputs, say: Callable[[str], None]) -> dict[str, Any]:
         "matrix_note": matrix_note,
         "heat": _heat(matrix),
         "records": (inputs.records or ())[:_MOST_RECORDS],
-        "curves": learning_charts(inputs.learned),
+        "learned": learned,
+        "curves": learning_charts(learned),
         "confusion": inputs.threshold and confusion_view(inputs, inputs.threshold),
         "threshold_chart": inputs.threshold and threshold_chart(inputs.threshold),
         "speeds": speeds,
@@ -146,6 +149,17 @@ def _heat(matrix: Matrix | None) -> Callable[[float], str]:
     found = [cell.accept_length for row in matrix.rows for cell in row.cells if cell] if matrix else []
     low, high = min(found, default=1.0), max(found, default=1.0)
     return lambda value: f"{(value - low) / (high - low):.3f}" if high > low else "0.5"
+
+
+def _in_task_order(inputs: Inputs) -> tuple[Learned, ...]:
+    """The drafters of the tasks, then the others by name."""
+    order = {task.id: place for place, task in enumerate(inputs.tasks)}
+
+    def place(learned: Learned) -> tuple[int, str]:
+        task = learned.made.task if learned.made else learned.name
+        return order.get(task or "", len(order)), learned.name
+
+    return tuple(sorted(inputs.learned, key=place))
 
 
 def _versions(inputs: Inputs) -> dict[str, str]:

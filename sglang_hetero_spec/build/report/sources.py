@@ -89,13 +89,13 @@ class Made(Known):
     kind: str | None = None
     num_params: Count | None = None
     weights_sha256: str | None = None
-    start: dict[str, Any] = {}
-    used: dict[str, Any] = {}
-    answers: dict[str, int] = {}
-    trained: dict[str, Any] = {}
-    heldout: dict[str, Change] = {}
+    start: dict[str, Any] = Field(default_factory=dict)
+    used: dict[str, Any] = Field(default_factory=dict)
+    answers: dict[str, int] = Field(default_factory=dict)
+    trained: dict[str, Any] = Field(default_factory=dict)
+    heldout: dict[str, Change] = Field(default_factory=dict)
     probes: tuple[dict[str, Any], ...] = ()
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 class Learned(Known):

@@ -44,7 +44,8 @@ def _lines(inputs: Inputs) -> RejectedView:
     if not inputs.rejects:
         return RejectedView(heading, "None: every line of the log was a prompt.")
     rows = [(whole(item.line), shortened(item.reason, 160), shortened(item.raw, 160)) for item in inputs.rejects]
-    note = f"{plural(len(rows), 'line')} held no prompt that could be used: {_reasons(item.reason for item in inputs.rejects)}."
+    reasons = _reasons(item.reason for item in inputs.rejects)
+    note = f"{plural(len(rows), 'line')} held no prompt that could be used: {reasons}."
     return _table(heading, note, ("line", "why", "what it said"), rows)
 
 
@@ -58,7 +59,8 @@ def _unanswered(inputs: Inputs) -> RejectedView:
     rows = [
         (item.id, shortened(item.reason, 160), shortened(texts.get(item.id, ""), 120)) for item in inputs.unanswered
     ]
-    note = f"The target gave no answer to {plural(len(rows), 'prompt')}: {_reasons(item.reason for item in inputs.unanswered)}."
+    reasons = _reasons(item.reason for item in inputs.unanswered)
+    note = f"The target gave no answer to {plural(len(rows), 'prompt')}: {reasons}."
     return _table(heading, note, ("prompt", "why", "how it begins"), rows)
 
 
@@ -69,7 +71,8 @@ def _outliers(inputs: Inputs) -> RejectedView:
     outliers = [prompt for prompt in inputs.prompts if prompt.task is None]
     if not outliers:
         return RejectedView(heading, "None: every prompt belongs to a task.")
-    note = f"{plural(len(outliers), 'prompt')} of {whole(len(inputs.prompts))} resembled no task enough and taught no drafter."
+    number = f"{plural(len(outliers), 'prompt')} of {whole(len(inputs.prompts))}"
+    note = f"{number} resembled no task enough to belong to it."
     return _table(
         heading, note, ("prompt", "how it begins"), [(item.id, shortened(item.text, 160)) for item in outliers]
     )
@@ -105,7 +108,8 @@ def _left_out(inputs: Inputs) -> RejectedView:
     left_out = inputs.assignment.left_out if inputs.assignment else ()
     if not left_out:
         return RejectedView(heading, "None that is known.")
-    note = f"{plural(len(left_out), 'choice was', 'choices were')} not considered, because the profile does not cover them."
+    number = plural(len(left_out), "choice was", "choices were")
+    note = f"{number} not considered, because the profile does not cover them."
     return _table(heading, note, ("drafter on task",), [(shortened(item, 160),) for item in left_out])
 
 

@@ -89,7 +89,7 @@ def make_rejects() -> list[Reject]:
 
 
 def make_records() -> list[ProfileRecord]:
-    """Six drafters, each good at its own task, a general one, one that is good at nothing; `translate` is not worth it."""
+    """Six drafters, each good at its own task, a general one, one good at nothing; `translate` gains nothing."""
     rng = random.Random(7)
     records = []
     common = {"concurrency": CONCURRENCY, "requests": 24, "tokens": 128, "verify": 0.041, "other": 0.03}
@@ -142,8 +142,10 @@ def write_learned(folder: Path, name: str) -> None:
     made = {
         "format": "sglang_hetero_spec.align", "schema_version": 1, "task": None if name == "general" else name,
         "kind": "standalone", "start": {"source": "layers", "layers": [0, 5], "base": None}, "num_params": 4_200_000,
-        "weights_sha256": hashlib.sha256(name.encode()).hexdigest(), "used": {"loss": "forward_kl", "optimizer": "adamw"},
-        "answers": {"train": 400, "dev": 40, "test": 40}, "trained": {"steps": 400, "best_step": 360, "tokens": 400_000},
+        "weights_sha256": hashlib.sha256(name.encode()).hexdigest(),
+        "used": {"loss": "forward_kl", "optimizer": "adamw"},
+        "answers": {"train": 400, "dev": 40, "test": 40},
+        "trained": {"steps": 400, "best_step": 360, "tokens": 400_000},
         "heldout": {task: {"before": counts_of(1.12), "after": counts_of(top - 0.1)} for task in tasks},
         "probes": [] if name != "general" else [
             {"start": "layers-0-1-forward_kl", "counts": counts_of(1.4), "cost": 0.2, "speed": 0.78},
