@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -76,12 +76,14 @@ def measure_pool(
     prompts: str | Path | Sequence[Prompt],
     options: ProfileOptions = DEFAULTS,
     *,
+    alone: bool = True,
     routing: Routing = "task",
     traffic: Mapping[str, float] | None = None,
     reporter: Reporter | None = None,
     start: Start = served,
 ) -> Measured:
-    """Serve `pool` and send it the same prompts as `profile` would: each task alone, then all mixed, pass by pass.
+    """Serve `pool` and send it the same prompts as `profile` would: each task alone (unless `alone` is False), then all
+    mixed, pass by pass.
 
     routing: `task` names each request's task, `router` leaves it to the pool's router. traffic: shares of the
     requests in the mix (default: equal). HeteroError or ServingError as in `profile`.
@@ -100,7 +102,8 @@ def measure_pool(
             log=Path(folder) / "pool.log",
         )
         with start(checked.root, settings) as runner:
-            return _measure(runner, workload, options, routing, dict(traffic) if traffic else None, reporter)
+            kinds = [*workload.tasks, None] if alone else [None]
+            return _measure(runner, workload, options, kinds, routing, dict(traffic) if traffic else None, reporter)
 
 
 def measure_mixed(
@@ -109,11 +112,18 @@ def measure_mixed(
     prompts: str | Path | Sequence[Prompt],
     concurrency: int,
     options: ProfileOptions = DEFAULTS,
-    **more: object,
+    *,
+    routing: Routing = "task",
+    traffic: Mapping[str, float] | None = None,
+    reporter: Reporter | None = None,
+    start: Start = served,
 ) -> Traffic:
     """`measure_pool`, of the mixed traffic alone at one concurrency."""
-    only = ProfileOptions(**{**vars(options), "concurrency": (concurrency,)})
-    return measure_pool(target, pool, prompts, only, **more).of(None, concurrency)  # type: ignore[arg-type]
+    only = replace(options, concurrency=(concurrency,))
+    found = measure_pool(
+        target, pool, prompts, only, alone=False, routing=routing, traffic=traffic, reporter=reporter, start=start
+    )
+    return found.of(None, concurrency)
 
 
 def _check_tasks(pool: Pool, workload: Workload, routing: Routing, traffic: Mapping[str, float] | None) -> None:
@@ -132,12 +142,12 @@ def _measure(
     runner: Runner,
     workload: Workload,
     options: ProfileOptions,
+    kinds: list[str | None],
     routing: Routing,
     shares: dict[str, float] | None,
     reporter: Reporter | None,
 ) -> Measured:
     passes: dict[tuple[str | None, int], list[Pass]] = {}
-    kinds: list[str | None] = [*workload.tasks, None]
 
     def requests(task: str | None, concurrency: int, tokens: int) -> list[Request]:
         alone = () if task is None else [(task, ids) for ids in workload.batch(task, concurrency)]

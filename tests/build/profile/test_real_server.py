@@ -17,7 +17,7 @@ from tests.support.tiny_models import write_tiny_model
 pytestmark = pytest.mark.slow
 
 TASKS = ("sums", "code")
-OPTIONS = ProfileOptions(concurrency=(1, 4), num_prompts=4, max_new_tokens=24, passes=2)
+OPTIONS = ProfileOptions(concurrency=(1, 4), num_prompts=4, max_new_tokens=16, passes=2)
 
 
 def test_every_candidate_on_every_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +26,7 @@ def test_every_candidate_on_every_task(tmp_path: Path, monkeypatch: pytest.Monke
     stranger = write_tiny_model(tmp_path / "stranger", seed=5)
     tokenizer = json.loads((stranger / "tokenizer.json").read_text())
     vocabulary = tokenizer["model"]["vocab"]
-    first, second, *_ = vocabulary
+    *_, first, second = vocabulary  # the first ones are special tokens
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
     (stranger / "tokenizer.json").write_text(json.dumps(tokenizer))
     prompts = [plain_prompt(prompt_of(task, number), task=task) for task in TASKS for number in range(5)]
@@ -51,7 +51,7 @@ def test_every_candidate_on_every_task(tmp_path: Path, monkeypatch: pytest.Monke
         assert record.requests == 8
         assert record.completion_tokens == tokens[record.task, record.concurrency]  # greedy: the target's answers
         assert record.proposed_drafts == record.verify_steps * (nodes - 1)
-        assert (record.draft_seconds > 0) == (record.drafter != "none")
+        assert 0 < record.draft_seconds < record.seconds
         assert record.draft_seconds + record.verify_seconds < record.seconds
         assert record.verify_steps / record.concurrency <= record.verify_forwards <= record.verify_steps
         if record.concurrency == 1:
@@ -59,6 +59,7 @@ def test_every_candidate_on_every_task(tmp_path: Path, monkeypatch: pytest.Monke
         if record.drafter == "same":
             assert record.correct_by_position == (record.verify_steps,) * 3
         if record.drafter == "none":
+            assert record.draft_seconds < 0.1 * record.verify_seconds  # what it takes to draft nothing
             assert record.verify_steps == record.completion_tokens - record.requests
     model = SpeedModel(records)
     assert model.candidates[0] == NO_DRAFTER and set(model.tasks) == set(TASKS)
