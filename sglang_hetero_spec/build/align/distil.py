@@ -23,6 +23,7 @@ from sglang_hetero_spec.build.align.models import (
     cut_model,
     fresh_model,
     head_params,
+    load_config,
     load_model,
     num_layers,
     same_vocabulary,
@@ -114,9 +115,7 @@ class _Bench:
     def _drafter_vocab(self, start: Start) -> int:
         if start.source != "base":
             return self.target.config.vocab_size
-        from transformers import AutoConfig
-
-        return AutoConfig.from_pretrained(self.request.base).vocab_size
+        return load_config(self.request.base, "--base").vocab_size
 
     def cache_kind(self, planned_tokens: int, size: int) -> Any:
         """`auto`: hidden states where the target would otherwise see most tokens twice, and they fit."""

@@ -40,7 +40,9 @@ def export(model: Any, tokenizer_from: str, dtype: torch.dtype, staging: Path, o
             " command again: training is not repeated."
         ) from None
     (staging / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    mode = (staging / "config.json").stat().st_mode if (staging / "config.json").is_file() else 0o644
     for path in sorted(staging.iterdir(), key=lambda path: path.suffix == ".safetensors"):
+        path.chmod(mode)  # safetensors writes files that only their owner may read
         path.replace(out / path.name)
     staging.rmdir()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,15 +43,28 @@ def load_model(name_or_path: str, dtype: torch.dtype, flag: str) -> Any:
     """A causal model from a folder or the hub; AlignError if it does not load. `flag`: who named it."""
     from transformers import AutoModelForCausalLM
 
+    with _told(name_or_path, flag):
+        return AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype)
+
+
+def load_config(name_or_path: str, flag: str) -> Any:
+    """The config alone; AlignError if it does not load."""
+    from transformers import AutoConfig
+
+    with _told(name_or_path, flag):
+        return AutoConfig.from_pretrained(name_or_path)
+
+
+@contextmanager
+def _told(name_or_path: str, flag: str) -> Iterator[None]:
     try:
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, dtype=dtype)
+        yield
     except Exception as error:
         line = " ".join(str(error).split())[:200]
         raise AlignError(
             f"{flag} {name_or_path} does not load ({type(error).__name__}: {line}); give the folder of a causal"
             " language model that transformers loads."
         ) from None
-    return model
 
 
 def same_vocabulary(drafter: str, target: str) -> bool:
@@ -113,7 +127,19 @@ def _cut_config(config: Any, layers: Sequence[int], count: int) -> Any:
 
 def fresh_model(target_config: Any, shape: ShapeSettings, seed: int) -> Any:
     """A new model of `shape` with the target's vocabulary, context and special tokens, in float32."""
-    from transformers import AutoModelForCausalLM, LlamaConfig, set_seed
+    from transformers import AutoModelForCausalLM, set_seed
+
+    set_seed(seed)
+    try:
+        model = AutoModelForCausalLM.from_config(_shaped(target_config, shape), dtype=torch.float32)
+    except Exception as error:
+        raise AlignError(f"`shape` makes no model ({' '.join(str(error).split())[:160]}); correct it.") from None
+    _spread(model, seed)
+    return model
+
+
+def _shaped(target_config: Any, shape: ShapeSettings) -> Any:
+    from transformers import LlamaConfig
 
     fields = shape.model_dump(exclude={"architecture"}, exclude_none=True)
     if shape.architecture == "target":
@@ -122,19 +148,11 @@ def fresh_model(target_config: Any, shape: ShapeSettings, seed: int) -> Any:
             setattr(config, name, value)
         if config.to_dict().get("layer_types"):
             config.layer_types = config.layer_types[: shape.num_hidden_layers]
-    else:
-        names = ("vocab_size", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
-        shared = {name: getattr(target_config, name, None) for name in names}
-        theta = (getattr(target_config, "rope_parameters", None) or {}).get("rope_theta", 10000.0)
-        rope = {"rope_type": "default", "rope_theta": theta}
-        config = LlamaConfig(**{**shared, **fields, "rope_parameters": rope, "use_cache": True})
-    set_seed(seed)
-    try:
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    except Exception as error:
-        raise AlignError(f"`shape` makes no model ({' '.join(str(error).split())[:160]}); correct it.") from None
-    _spread(model, seed)
-    return model
+        return config
+    names = ("vocab_size", "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
+    shared = {name: getattr(target_config, name, None) for name in names}
+    theta = (getattr(target_config, "rope_parameters", None) or {}).get("rope_theta", 10000.0)
+    return LlamaConfig(**{**shared, **fields, "rope_parameters": {"rope_type": "default", "rope_theta": theta}})
 
 
 def _spread(model: Any, seed: int) -> None:

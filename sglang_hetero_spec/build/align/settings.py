@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sglang_hetero_spec.build.align.errors import AlignError
+from sglang_hetero_spec.pool.errors import shown
 
 Loss = Literal["forward_kl", "reverse_kl", "tvd++", "ce"]
 Count = Annotated[int, Field(ge=1)]
@@ -108,26 +109,20 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> AlignSetti
     try:
         return AlignSettings.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and part in key_names()) or "it"
-        where = f"{path}" if path is not None else "The settings"
-        raise AlignError(
-            f"{where}: `{name}` cannot be {str(first['input'])[:80]!r} ({first['msg']}); correct it."
-            if first["type"] not in ("extra_forbidden", "value_error")
-            else _unknown(where, first)
-        ) from None
+        where = "The settings" if path is None else str(path)
+        raise AlignError(f"{where}: {_sentence(error.errors()[0])}") from None
 
 
-def key_names() -> set[str]:
-    """Every key that align.yaml knows."""
-    return {*AlignSettings.model_fields, *LoraSettings.model_fields, *ShapeSettings.model_fields}
-
-
-def _unknown(where: str, error: Any) -> str:
+def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
-        key = ".".join(str(part) for part in error["loc"])
-        return f"{where}: there is no setting `{key}`; the settings are {', '.join(AlignSettings.model_fields)}."
-    return f"{where}: {error['ctx']['error']!s}."
+        key = ".".join(map(str, error["loc"]))
+        return f"there is no setting `{key}`; the settings are {', '.join(AlignSettings.model_fields)}."
+    if error["type"] == "value_error":
+        return f"{error['ctx']['error']}."
+    # A union adds its members' names to the place.
+    known = {*AlignSettings.model_fields, *LoraSettings.model_fields, *ShapeSettings.model_fields}
+    name = ".".join(part for part in error["loc"] if part in known)
+    return f"`{name}` cannot be {shown(error['input'])} ({error['msg'].lower()}); correct it."
 
 
 def _read(path: Path) -> dict[str, Any]:

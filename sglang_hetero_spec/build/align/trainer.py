@@ -172,3 +172,9 @@ class _Flow(TrainerCallback):
             left = (now - self._began) / (step - self._first) * (self._run.steps - step)
             self._say(f"{self._run.name}: step {step}/{self._run.steps}, about {left / 60:.1f} min left")
             self._told = now
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # The last step's flags are still up: it would be evaluated and saved twice.
+        control.should_log = control.should_evaluate = control.should_save = False
