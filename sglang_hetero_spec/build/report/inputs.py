@@ -17,9 +17,11 @@ from sglang_hetero_spec.build.report.sources import (
     ALIGN,
     CURVE,
     Learned,
+    PartitionSummary,
     Task,
     Threshold,
     read_learned,
+    read_partition,
     read_tasks,
     read_threshold,
 )
@@ -74,6 +76,7 @@ class Inputs:
     folder: Path
     tasks: tuple[Task, ...]
     prompts: tuple[Prompt, ...] | None = None
+    partition: PartitionSummary | None = None
     rejects: tuple[Reject, ...] | None = None
     unanswered: tuple[RejectedPrompt, ...] | None = None
     records: tuple[ProfileRecord, ...] | None = None
@@ -104,6 +107,7 @@ def read_inputs(folder: str | Path) -> Inputs:
         folder=folder,
         tasks=tasks,
         prompts=reader.read(PROMPTS_NAME, read_prompts),
+        partition=reader.read("partition.json", read_partition),
         rejects=reader.read(REJECTS_NAME, _read_rejects),
         unanswered=reader.read("answers.rejects.jsonl", _read_unanswered),
         records=reader.read("profile.jsonl", read_profile),

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,9 @@ from sglang_hetero_spec.build.prompts import write_lines
 from sglang_hetero_spec.build.report.errors import ReportError
 from sglang_hetero_spec.build.report.strict import Strict, read_jsonl
 from sglang_hetero_spec.pool.schema import Name
+
+if TYPE_CHECKING:
+    from sglang_hetero_spec.build.profile.serve_pool import Traffic
 
 MEASURED_NAME = "measured.jsonl"
 Arm = Literal["none", "standalone", "ngram", "hetero"]
@@ -74,3 +77,28 @@ def read_measured(path: str | Path) -> tuple[MeasuredRun, ...]:
 def write_measured(path: str | Path, runs: Iterable[MeasuredRun]) -> None:
     """Write measured.jsonl whole or not at all."""
     write_lines(path, (run.model_dump(mode="json") for run in runs))
+
+
+def runs_of(
+    traffics: Iterable[Traffic],
+    arm: Arm,
+    drafter: str | None = None,
+    predicted: Mapping[str | None, float] | None = None,
+) -> list[MeasuredRun]:
+    """What `measure_pool` measured as runs of one arm, a run for each pass; predicted: tokens/s by task, None mixed."""
+    return [
+        MeasuredRun(
+            task=traffic.task,
+            arm=arm,
+            drafter=drafter,
+            run=number,
+            concurrency=traffic.concurrency,
+            requests=one.counts.requests,
+            completion_tokens=one.counts.completion_tokens,
+            verify_steps=one.counts.verify_steps or None,
+            seconds=one.seconds,
+            predicted_tokens_per_second=(predicted or {}).get(traffic.task),
+        )
+        for traffic in traffics
+        for number, one in enumerate(traffic.passes, start=1)
+    ]

@@ -22,6 +22,7 @@ class Task(Known):
     id: Name
     name: str | None = None
     size: Count | None = None
+    requests: Count | None = None
     top_terms: tuple[str, ...] = Field((), validation_alias=AliasChoices("top_terms", "terms"))
     examples: tuple[str, ...] = ()
 
@@ -34,6 +35,12 @@ class _TasksObject(Known):
     tasks: tuple[Task, ...]
 
 
+def read_partition(path: Path) -> PartitionSummary:
+    """partition.json: what was left out, and how the number of tasks was chosen."""
+    found: PartitionSummary = read_json(path, PartitionSummary, "run `hetero-spec partition` again")
+    return found
+
+
 def read_tasks(path: Path) -> tuple[Task, ...]:
     """The tasks of a tasks.json: an array of them, or an object that has one under `tasks`."""
     found = read_json(path, _TasksObject | tuple[Task, ...], "run `hetero-spec partition` again")
@@ -43,6 +50,24 @@ def read_tasks(path: Path) -> tuple[Task, ...]:
     if len({task.id for task in tasks}) < len(tasks):
         raise ReportError(f"{path} has a task id twice; run `hetero-spec partition` again.")
     return tasks
+
+
+class Score(Known):
+    """How good a number of tasks was, of those that were tried."""
+
+    n_tasks: Count
+    view_stability: float
+    sample_stability: float
+    silhouette: float
+
+
+class PartitionSummary(Known):
+    """What the report shows of partition.json."""
+
+    exact_duplicates: Count = 0
+    near_duplicates: Count = 0
+    adjusted_rand_index: float | None = None
+    scores: tuple[Score, ...] = ()
 
 
 class Counts(Known):

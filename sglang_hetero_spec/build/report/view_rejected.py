@@ -29,6 +29,7 @@ class RejectedView:
 def rejected_views(inputs: Inputs, dismissed: Sequence[Dismissed] | None) -> tuple[RejectedView, ...]:
     return (
         _lines(inputs),
+        _repeated(inputs),
         _unanswered(inputs),
         _outliers(inputs),
         _drafters(inputs, dismissed),
@@ -47,6 +48,17 @@ def _lines(inputs: Inputs) -> RejectedView:
     reasons = _reasons(item.reason for item in inputs.rejects)
     note = f"{plural(len(rows), 'line')} held no prompt that could be used: {reasons}."
     return _table(heading, note, ("line", "why", "what it said"), rows)
+
+
+def _repeated(inputs: Inputs) -> RejectedView:
+    heading = "Repeated prompts"
+    if inputs.partition is None:
+        return RejectedView(heading, "Not known: the folder has no partition.json.")
+    exact, near = inputs.partition.exact_duplicates, inputs.partition.near_duplicates
+    if not exact + near:
+        return RejectedView(heading, "None: every prompt of the log is there once.")
+    words = f"{plural(exact, 'prompt')} of the log came again, {whole(near)} nearly so; the first of each was kept."
+    return RejectedView(heading, words)
 
 
 def _unanswered(inputs: Inputs) -> RejectedView:

@@ -24,6 +24,7 @@ class TaskView:
     id: str
     name: str
     size: str
+    requests: str
     share: str
     terms: tuple[str, ...]
     examples: tuple[str, ...]
@@ -74,6 +75,7 @@ def _view(inputs: Inputs, number: int, task: Task, size: int | None, total: int,
         id=task.id,
         name=shortened(task.title, 80),
         size="" if size is None else whole(size),
+        requests="" if task.requests in (None, size) else whole(task.requests),
         share="" if size is None or not total else percent(size / total),
         terms=tuple(shortened(term, 40) for term in task.top_terms[:_TERMS]),
         examples=tuple(excerpt(text) for text in _examples(inputs, task)),

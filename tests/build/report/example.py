@@ -41,6 +41,7 @@ def make_example(folder: Path, size: float = 1.0) -> Path:
     prompts = make_prompts(counts)
     write_prompts(folder / "prompts.jsonl", prompts)
     write_json_array(folder / "tasks.json", tasks_of(prompts))
+    write_json(folder / "partition.json", make_partition(prompts))
     write_rejects(folder / "rejects.jsonl", make_rejects())
     unanswered = {"id": prompts[3].id, "reason": "the prompt has 9000 tokens, the context 4096", "is_final": True}
     write_lines(folder / "answers.rejects.jsonl", [unanswered])
@@ -75,8 +76,26 @@ def tasks_of(prompts: list[Prompt]) -> list[dict]:
     found = []
     for task, name in TASK_NAMES.items():
         mine = [prompt.text for prompt in prompts if prompt.task == task]
-        found.append({"id": task, "name": name, "size": len(mine), "top_terms": TERMS[task], "examples": mine[:3]})
+        found.append(
+            {
+                "id": task,
+                "name": name,
+                "size": len(mine),
+                "requests": len(mine) + 2,
+                "top_terms": TERMS[task],
+                "examples": mine[:3],
+            }
+        )
     return found
+
+
+def make_partition(prompts: list[Prompt]) -> dict:
+    tried = ((2, 0.61, 0.92, 0.31), (4, 0.83, 0.94, 0.42), (6, 0.97, 0.99, 0.55), (8, 0.81, 0.9, 0.49))
+    names = ("n_tasks", "view_stability", "sample_stability", "silhouette")
+    return {
+        "n_tasks": len(TASKS), "prompts": len(prompts), "exact_duplicates": 12, "near_duplicates": 5,
+        "adjusted_rand_index": 0.987, "scores": [dict(zip(names, row, strict=True)) for row in tried],
+    }  # fmt: skip
 
 
 def make_rejects() -> list[Reject]:
