@@ -13,7 +13,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from sglang_hetero_spec import __version__
-from sglang_hetero_spec.commands import demo, doctor, inspect, route, serve, version
+from sglang_hetero_spec.commands import (
+    align,
+    assign,
+    build,
+    demo,
+    doctor,
+    fit_router,
+    inspect,
+    partition,
+    profile,
+    regenerate,
+    report,
+    route,
+    serve,
+    version,
+)
 from sglang_hetero_spec.commands.output import (
     BAD_INPUT,
     BROKEN_PIPE,
@@ -24,7 +39,10 @@ from sglang_hetero_spec.commands.output import (
     say,
 )
 
-COMMANDS = (demo, inspect, route, doctor, serve, version)
+COMMANDS = (
+    demo, build, partition, regenerate, align, profile, assign, fit_router, report,
+    inspect, route, doctor, serve, version,
+)  # fmt: skip
 DEBUG_VARIABLE = "HETERO_SPEC_DEBUG"
 
 

@@ -1,6 +1,6 @@
-"""`hetero-spec serve`, but it ends with the process that started it, however that one ended.
+"""`hetero-spec`, but it ends with the process that started it, however that one ended.
 
-    python -m sglang_hetero_spec.serving.launch PARENT SGLANG-OPTIONS...
+    python -m sglang_hetero_spec.serving.launch PARENT COMMAND OPTIONS...
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h; the setting survives exec, by which `serv
 
 
 def main(argv: list[str]) -> int:
-    parent, options = int(argv[0]), argv[1:]
+    parent, arguments = int(argv[0]), argv[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it ended before the line above
         return 1
-    return cli.main(["serve", *options])
+    return cli.main(arguments)
 
 
 if __name__ == "__main__":

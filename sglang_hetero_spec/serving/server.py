@@ -91,7 +91,7 @@ def free_ports(number: int) -> list[int]:
 
 def _start(plan: ServerPlan, logs: Path, port: int, nccl_port: int) -> Server:
     log = logs / f"{plan.name}.log"
-    command = [sys.executable, "-m", "sglang_hetero_spec.serving.launch", str(os.getpid()), *plan.options]
+    command = [sys.executable, "-m", "sglang_hetero_spec.serving.launch", str(os.getpid()), "serve", *plan.options]
     command += ["--host", HOST, "--port", str(port), "--nccl-port", str(nccl_port)]
     with log.open("wb") as output:
         process = subprocess.Popen(

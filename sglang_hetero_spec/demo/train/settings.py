@@ -24,12 +24,12 @@ class Settings:
     target: Shape = TARGET
     drafter: Shape = DRAFTER
     examples_per_task: int = 12_000
-    answers_per_task: int = 2_000
+    answers_per_task: int = 3_000
     heldout_per_task: int = 48
     router_per_task: int = 2_000
     target_tokens: int = 12_000_000
-    base_tokens: int = 3_000_000
-    drafter_tokens: int = 1_000_000
+    base_tokens: int = 1_000_000
+    drafter_tokens: int = 4_000_000
     target_batch_tokens: int = 2048
     drafter_batch_tokens: int = 3072
     max_new_tokens: int = 192

@@ -1,0 +1,52 @@
+"""The finished pool: the chosen drafters, the router and the manifest, which is written last."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sglang_hetero_spec.build.assign.result import Assignment
+from sglang_hetero_spec.build.layout import Layout
+from sglang_hetero_spec.build.partition.run import TaskFound
+from sglang_hetero_spec.build.profile.records import NONE
+from sglang_hetero_spec.build.recipe import Recipe
+from sglang_hetero_spec.pool import MANIFEST_NAME, Pool, write_pool_manifest
+
+_NOT_SERVED = (".work", "align.json", "curve.jsonl", "stage.key", "stage.done", ".*.lock")
+
+
+def assemble(
+    recipe: Recipe, layout: Layout, assignment: Assignment, tasks: Sequence[TaskFound], min_confidence: float | None
+) -> Pool:
+    """Copy what is chosen into the pool's folder and write its manifest. min_confidence None: there is no router."""
+    pool = layout.pool
+    (pool / MANIFEST_NAME).unlink(missing_ok=True)
+    for name in ("drafters", "router"):
+        shutil.rmtree(pool / name, ignore_errors=True)
+    drafters = [
+        _drafter(recipe, layout, item.drafter, item.candidate.settings._asdict()) for item in assignment.drafters
+    ]
+    if min_confidence is not None:
+        shutil.copytree(layout.router, pool / "router", ignore=shutil.ignore_patterns(*_NOT_SERVED, "threshold.json"))
+    names = {task.id: task.name for task in tasks}
+    return write_pool_manifest(
+        pool,
+        drafters=drafters,
+        fallback_drafter=assignment.fallback_drafter,
+        tasks=[{"id": t.task, "name": names.get(t.task, t.task), "drafter": t.drafter} for t in assignment.tasks],
+        router=None if min_confidence is None else {"path": "router", "min_confidence": min_confidence},
+        target=recipe.target,
+    )
+
+
+def _drafter(recipe: Recipe, layout: Layout, name: str, shape: dict[str, int]) -> dict[str, Any]:
+    """Aligned drafters are copied into the pool, given ones stay where they are."""
+    if name == NONE:
+        return {"name": NONE, "kind": NONE}
+    entry: dict[str, Any] = {"name": name, "kind": "standalone", "vocab": "shared", **shape}
+    if name in recipe.drafters:
+        return entry | {"path": str(Path(recipe.drafters[name]).resolve()), "external": True}
+    shutil.copytree(layout.drafter(name), layout.pool / "drafters" / name, ignore=shutil.ignore_patterns(*_NOT_SERVED))
+    return entry | {"path": f"drafters/{name}"}

@@ -1,0 +1,44 @@
+"""Tasks by the log's own labels: what automatic partition is judged against, and for users who know better."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from sglang_hetero_spec.build.partition import PartitionError, TaskFound, distinct_prompts
+from sglang_hetero_spec.build.prompts import read_log, write_prompts, write_rejects, write_whole
+
+_EXAMPLES = 3
+
+
+def write_labelled(log: Path, folder: Path) -> None:
+    """prompts.jsonl and tasks.json as `partition` writes them, a task for each label; prompts without one are outliers.
+
+    PartitionError if there is no label at all, or two labels have one id.
+    """
+    read = read_log(log)
+    distinct = distinct_prompts(read.prompts)
+    ids = _ids({prompt.label for prompt in distinct.prompts if prompt.label is not None}, log)
+    prompts = [replace(p, task=None if p.label is None else ids[p.label]) for p in distinct.prompts]
+    requests: Counter[str | None] = Counter()
+    for prompt, count in zip(prompts, distinct.requests, strict=True):
+        requests[prompt.task] += int(count)
+    tasks = []
+    for label, task in sorted(ids.items()):
+        mine = [prompt.text for prompt in prompts if prompt.task == task]
+        tasks.append(TaskFound(task, label, len(mine), requests[task], (), tuple(mine[:_EXAMPLES])))
+    write_rejects(folder / "rejects.jsonl", read.rejects)
+    write_prompts(folder / "prompts.jsonl", prompts)
+    write_whole(folder / "tasks.json", [json.dumps([asdict(task) for task in tasks], indent=2)])
+
+
+def _ids(labels: set[str], log: Path) -> dict[str, str]:
+    if not labels:
+        raise PartitionError(f"{log} has no `task` labels; leave `use_labels` out, or label the prompts.")
+    ids = {label: re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("._-")[:64] or "task" for label in sorted(labels)}
+    if len(set(ids.values())) < len(ids):
+        raise PartitionError(f"{log} has labels that differ in punctuation only; rename them.")
+    return ids

@@ -1,0 +1,50 @@
+"""Where a build keeps things: the pool itself, and beside it, in `.build`, what it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+GENERAL = "general"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """pool: the folder that the user named. Every stage has a folder of its own below `work`."""
+
+    pool: Path
+
+    @property
+    def work(self) -> Path:
+        return self.pool / ".build"
+
+    def stage(self, name: str) -> Path:
+        return self.work / name
+
+    @property
+    def partition(self) -> Path:
+        return self.stage("partition")
+
+    @property
+    def answers(self) -> Path:
+        return self.stage("regenerate") / "answers.jsonl"
+
+    @property
+    def split(self) -> Path:
+        """train.jsonl and heldout.jsonl (answers), prompts.jsonl (of the held-out ones)."""
+        return self.stage("split")
+
+    def drafter(self, name: str) -> Path:
+        return self.work / "drafters" / name
+
+    @property
+    def profile(self) -> Path:
+        return self.stage("profile") / "profile.jsonl"
+
+    @property
+    def assignment(self) -> Path:
+        return self.stage("assign") / "assignment.json"
+
+    @property
+    def router(self) -> Path:
+        return self.stage("router")

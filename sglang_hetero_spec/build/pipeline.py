@@ -1,0 +1,284 @@
+"""`build`: partition, regenerate, align, profile, assign, fit the router, report; each goes on where it was left."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sglang_hetero_spec.build.assemble import assemble
+from sglang_hetero_spec.build.assign.assignment import assign
+from sglang_hetero_spec.build.assign.fit_router import fit_priced_router
+from sglang_hetero_spec.build.assign.result import Assignment, read_assignment, write_assignment
+from sglang_hetero_spec.build.drafters import NotMade, align_all
+from sglang_hetero_spec.build.labelled import write_labelled
+from sglang_hetero_spec.build.layout import GENERAL, Layout
+from sglang_hetero_spec.build.locks import directory_lock
+from sglang_hetero_spec.build.partition import Partition, Partitioner, TaskFound, partition_log
+from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
+from sglang_hetero_spec.build.profile.records import Settings, read_profile
+from sglang_hetero_spec.build.prompts import LogError, read_log, read_prompts, write_prompts, write_whole
+from sglang_hetero_spec.build.recipe import Recipe
+from sglang_hetero_spec.build.regenerate import Options, regenerate
+from sglang_hetero_spec.build.regenerate.target import check_target, fingerprint
+from sglang_hetero_spec.build.report.write import write_report
+from sglang_hetero_spec.build.split import write_split
+from sglang_hetero_spec.build.stages import Stage, digest
+from sglang_hetero_spec.pool import Pool
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """not_made: drafters whose alignment failed, with the reason. seconds: of this run."""
+
+    pool: Pool
+    assignment: Assignment
+    not_made: tuple[NotMade, ...]
+    seconds: float
+
+
+def build(recipe: Recipe, out: str | Path, say: Say = lambda text: None) -> Built:
+    """Build a pool in the folder `out`. Interrupted at any moment, the same call goes on and ends with the same pool.
+
+    HeteroError in one sentence for what cannot be used, LockedError where another build writes `out`.
+    """
+    began = time.monotonic()
+    layout = Layout(Path(out))
+    check_target(recipe.target, with_weights=True)
+    with directory_lock(layout.pool, "build", f"hetero-spec build --out {out}"):
+        layout.work.mkdir(parents=True, exist_ok=True)
+        run = _Build(recipe, layout, say)
+        not_made = run.all_stages()
+        pool = run.finish()
+    return Built(pool, read_assignment(layout.assignment), not_made, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class _Build:
+    recipe: Recipe
+    layout: Layout
+    say: Say
+
+    def all_stages(self) -> tuple[NotMade, ...]:
+        if self.recipe.partition.with_answers:
+            self._regenerate(self._prompts())
+            self._partition()
+        else:
+            self._partition()
+            self._regenerate(self.layout.partition / "prompts.jsonl")
+        self._split()
+        not_made = self._align()
+        self._profile(not_made)
+        self._assign()
+        if len(self._tasks()) > 1:
+            self._fit_router()
+        return not_made
+
+    def _stage(self, name: str, key: Mapping[str, Any], work: Callable[[Path], object]) -> None:
+        began = time.monotonic()
+        stage = Stage(self.layout.stage(name), key)
+        if stage.is_done:
+            self.say(f"{name}: done before")
+            return
+        self.say(f"{name} ...")
+        stage.run(lambda folder: work(folder) and None, self.say)
+        self.say(f"{name}: done in {time.monotonic() - began:.0f} s")
+
+    # What is served and asked.
+
+    def _prompts(self) -> Path:
+        from sglang_hetero_spec.build.partition import distinct_prompts
+
+        path = self.layout.stage("prompts") / "prompts.jsonl"
+        self._stage(
+            "prompts",
+            {"log": digest(Path(self.recipe.prompts))},
+            lambda folder: write_prompts(path, distinct_prompts(read_log(self.recipe.prompts).prompts).prompts),
+        )
+        return path
+
+    def _partition(self) -> None:
+        chosen = self.recipe.partition
+        answers = self.layout.answers if chosen.with_answers else None
+        key = {
+            "log": digest(_existing(Path(self.recipe.prompts))), "settings": chosen.model_dump(),
+            "seed": self.recipe.seed, "answers": None if answers is None else digest(answers),
+        }  # fmt: skip
+
+        def work(folder: Path) -> Partition | None:
+            if chosen.use_labels:
+                return write_labelled(Path(self.recipe.prompts), folder)
+            estimator = Partitioner(
+                chosen.n_tasks, min_tasks=chosen.min_tasks, max_tasks=chosen.max_tasks, embedder=chosen.embedder,
+                random_state=self.recipe.seed,
+            )  # fmt: skip
+            return partition_log(self.recipe.prompts, folder, answers=answers, estimator=estimator)
+
+        self._stage("partition", key, work)
+        tasks = self._tasks()
+        self.say("tasks: " + ", ".join(f"{task.id} ({task.size})" for task in tasks))
+
+    def _regenerate(self, prompts: Path) -> None:
+        asked = self.recipe.regenerate
+        ids = [prompt.id for prompt in read_prompts(prompts)]
+        key = {
+            "target": fingerprint(self.recipe.target), "settings": asked.model_dump(exclude={"url", "batch"}),
+            "seed": self.recipe.seed, "prompts": ids,
+        }  # fmt: skip
+        options = Options(
+            url=asked.url, temperature=asked.temperature, max_new_tokens=asked.max_new_tokens, batch=asked.batch,
+            seed=self.recipe.seed, flags=tuple(self.recipe.flags),
+        )  # fmt: skip
+        self._stage(
+            "regenerate", key, lambda folder: regenerate(self.recipe.target, prompts, self.layout.answers, options)
+        )
+
+    def _tasks(self) -> tuple[TaskFound, ...]:
+        rows = json.loads((self.layout.partition / "tasks.json").read_text(encoding="utf-8"))
+        return tuple(
+            TaskFound(**{**row, "top_terms": tuple(row["top_terms"]), "examples": tuple(row["examples"])})
+            for row in rows
+        )
+
+    # What serves.
+
+    def _split(self) -> None:
+        prompts = self.layout.partition / "prompts.jsonl"
+        key = {"prompts": digest(prompts), "answers": digest(self.layout.answers), "share": self.recipe.heldout_share}
+        self._stage(
+            "split",
+            key,
+            lambda folder: write_split(folder, read_prompts(prompts), self.layout.answers, self.recipe.heldout_share),
+        )
+
+    def _align(self) -> tuple[NotMade, ...]:
+        settings = self.recipe.align.model_copy(update={"seed": self.recipe.seed})
+        tasks = [task.id for task in self._tasks()]
+        key = {
+            "target": fingerprint(self.recipe.target), "base": self.recipe.base and fingerprint(self.recipe.base),
+            "train": digest(self.layout.split / "train.jsonl"), "heldout": digest(self.layout.split / "heldout.jsonl"),
+            "settings": settings.model_dump(), "tasks": tasks,
+        }  # fmt: skip
+
+        def work(folder: Path) -> None:
+            import yaml
+
+            write_whole(folder / "align.yaml", [yaml.safe_dump(settings.model_dump())])
+            failed = align_all(self.recipe, self.layout, tasks, folder / "align.yaml", self.say)
+            write_whole(folder / "not_made.json", [json.dumps([vars(item) for item in failed])])
+
+        self._stage("drafters", key, work)
+        rows = json.loads((self.layout.stage("drafters") / "not_made.json").read_text(encoding="utf-8"))
+        return tuple(NotMade(**row) for row in rows)
+
+    def _profile(self, not_made: tuple[NotMade, ...]) -> None:
+        chosen, missing = self.recipe.profile, {item.name for item in not_made}
+        names = [name for name in (GENERAL, *(task.id for task in self._tasks())) if name not in missing]
+        folders = {name: self.layout.drafter(name) for name in names}
+        folders |= {name: Path(path) for name, path in self.recipe.drafters.items()}
+        key = {
+            "drafters": {name: fingerprint(str(folder)) for name, folder in folders.items()},
+            "prompts": digest(self.layout.split / "prompts.jsonl"), "target": fingerprint(self.recipe.target),
+            "settings": chosen.model_dump(), "flags": self.recipe.flags,
+        }  # fmt: skip
+        given = [f"{name}={folder}" for name, folder in folders.items()]
+        prompts = self.layout.split / "prompts.jsonl"
+        self._stage(
+            "profile",
+            key,
+            lambda folder: profile(self.recipe.target, given, prompts, self.layout.profile, self._profile_options()),
+        )
+
+    def _profile_options(self) -> ProfileOptions:
+        chosen = self.recipe.profile
+        return ProfileOptions(
+            concurrency=tuple(chosen.concurrency),
+            num_prompts=chosen.num_prompts,
+            max_new_tokens=chosen.max_new_tokens,
+            shapes=tuple(Settings(steps, 1, steps + 1) for steps in chosen.num_steps),
+            passes=chosen.passes,
+            flags=tuple(self.recipe.flags),
+        )
+
+    def _assign(self) -> None:
+        chosen, tasks = self.recipe.assign, self._tasks()
+        traffic = chosen.traffic or {task.id: float(task.requests) for task in tasks}
+        key = {"profile": digest(self.layout.profile), "settings": chosen.model_dump(), "traffic": traffic}
+
+        def work(folder: Path) -> None:
+            found = assign(
+                read_profile(self.layout.profile),
+                traffic=traffic,
+                max_drafters=chosen.max_drafters,
+                max_memory=chosen.max_memory,
+                memory=self._memory() if chosen.max_memory is not None else None,
+                concurrency=chosen.concurrency,
+                derive_shorter=True,
+            )
+            write_assignment(self.layout.assignment, found)
+
+        self._stage("assign", key, work)
+
+    def _memory(self) -> dict[str, int]:
+        """Bytes of each drafter's weights on disk."""
+        folders = {folder.name: folder for folder in self.layout.stage("drafters").iterdir() if folder.is_dir()}
+        folders |= {name: Path(path) for name, path in self.recipe.drafters.items()}
+        return {
+            name: sum(file.stat().st_size for file in folder.glob("*.safetensors")) for name, folder in folders.items()
+        }
+
+    def _fit_router(self) -> None:
+        prompts = self.layout.partition / "prompts.jsonl"
+        key = {
+            "prompts": digest(prompts), "profile": digest(self.layout.profile),
+            "assignment": digest(self.layout.assignment), "seed": self.recipe.seed,
+        }  # fmt: skip
+
+        def work(folder: Path) -> None:
+            fit_priced_router(
+                read_prompts(prompts),
+                read_assignment(self.layout.assignment),
+                read_profile(self.layout.profile),
+                random_state=self.recipe.seed,
+            ).save(folder)
+
+        self._stage("router", key, work)
+
+    # The result.
+
+    def finish(self) -> Pool:
+        layout = self.layout
+        pool = assemble(self.recipe, layout, read_assignment(layout.assignment), self._tasks(), self._min_confidence())
+        for source in (layout.partition / "tasks.json", layout.profile):
+            shutil.copyfile(source, layout.pool / source.name)
+        self._note_how()
+        write_report(layout.work, layout.pool / "report.html")
+        self.say(f"pool: {layout.pool}, {len(pool.drafters)} drafters; report: {layout.pool / 'report.html'}")
+        return pool
+
+    def _min_confidence(self) -> float | None:
+        path = self.layout.router / "threshold.json"
+        if len(self._tasks()) < 2:
+            return None
+        return float(json.loads(path.read_text(encoding="utf-8"))["min_confidence"])
+
+    def _note_how(self) -> None:
+        import yaml
+
+        for folder in (self.layout.pool, self.layout.work):
+            write_whole(folder / "run.yaml", [yaml.safe_dump(self.recipe.model_dump(), sort_keys=False).rstrip()])
+            write_whole(folder / "command.txt", [shlex.join(sys.argv)])
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise LogError(f"{path} is not a file; give the log of prompts.")
+    return path

@@ -1,0 +1,57 @@
+"""Stages of a build: done once, found again when the command is run again, thrown away when their input changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sglang_hetero_spec.build.prompts import write_whole
+
+KEY, DONE = "stage.key", "stage.done"
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One folder. `key` is all that its content depends on: with another key the folder is begun anew."""
+
+    folder: Path
+    key: Mapping[str, Any]
+
+    @property
+    def _text(self) -> str:
+        return json.dumps(self.key, sort_keys=True)
+
+    @property
+    def is_done(self) -> bool:
+        return _read(self.folder / DONE) == self._text
+
+    def run(self, work: Callable[[Path], None], say: Callable[[str], None]) -> bool:
+        """Do `work(folder)` unless it is done; False if it was. What an interrupted run left in the folder stays, for
+        `work` to go on from, where it was begun with the same key."""
+        if self.is_done:
+            return False
+        if self.folder.is_dir() and _read(self.folder / KEY) != self._text:
+            say(f"{self.folder.name}: made from other input or settings, begun anew")
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / KEY, [self._text])
+        work(self.folder)
+        write_whole(self.folder / DONE, [self._text])
+        return True
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\n")
+    except OSError:
+        return None
