@@ -106,7 +106,7 @@ def test_files_of_two_builds_make_no_report(example: Path, tmp_path: Path) -> No
 
 
 def test_a_folder_without_tasks_and_a_place_that_cannot_be_written(example: Path, tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="no tasks.json"):
+    with pytest.raises(ReportError, match=r"no tasks\.json"):
         write_report(tmp_path)
     with pytest.raises(ReportError, match="not a folder"):
         write_report(tmp_path / "missing")

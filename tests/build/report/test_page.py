@@ -123,30 +123,49 @@ def test_every_figure_in_a_table_of_raw_counts_is_in_its_file(page: Path, exampl
 
 
 def test_no_figure_comes_from_nowhere(page: Path, example: Path) -> None:
-    """Each number outside of charts, examples and quoted files is a count, or a quotient that another test checks."""
+    """Each number of the running text and the tiles is in the files, or computed from them here."""
     root = parsed(page)
-    for element in root.xpath(
-        "//style|//svg|//pre|//*[@class='scroll']|//*[contains(@class,'user')]|//details|//footer"
-    ):
+    other = "//style|//svg|//pre|//*[@class='scroll']|//*[contains(@class,'user')]|//details|//footer"
+    for element in root.xpath(other):
         element.drop_tree()
+    allowed = in_files(example) | computed(example)
+    text = text_of(root)
+    assert f"{len(read_prompts(example / 'prompts.jsonl'))} prompts" in text
+    found = re.findall(r"(?<![\w.+-])\d[\d,]*(?:\.\d+)?(?![\w.])", text)
+    assert len(found) > 40
+    assert [number for number in found if float(number.rstrip(",").replace(",", "")) not in allowed] == []
+
+
+def in_files(example: Path) -> set[float]:
+    """Every number in the files of figures, as it is and rounded as the page does."""
+    names = ("tasks.json", "partition.json", "router/threshold.json", "router/router.json", "assignment.json")
+    text = " ".join((example / name).read_text() for name in names)
+    numbers = {float(found) for found in re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w.])", text)}
+    return {round(number * factor, digits) for number in numbers for digits in (1, 2, 3, 9) for factor in (1, 100)}
+
+
+def computed(example: Path) -> set[float]:
+    """Counts of lines, shares of prompts, and the gains of the mixed runs with their spread."""
     prompts = read_prompts(example / "prompts.jsonl")
-    assignment = read_assignment(example / "assignment.json")
-    figures = json.dumps([json.loads((example / name).read_text()) for name in ("tasks.json", "partition.json")])
-    figures += (example / "router" / "threshold.json").read_text() + (example / "router" / "router.json").read_text()
-    known = {float(number) for number in re.findall(r"[-\d.]+", figures) if re.fullmatch(r"-?\d+(\.\d+)?", number)}
-    known |= {len(prompts), sum(prompt.task is None for prompt in prompts), assignment.concurrency}
-    known |= {len({task.drafter for task in assignment.tasks} - {"none"}), 1, 2, 3, 4, 97.0}
-    ratios = {float(text_of(cell).rstrip("\u00d7")) for cell in root.xpath("//*[@class='tile']/b")}
-    ratios |= {float(found) for found in re.findall(r"([\d.]+)\u00d7", text_of(root.xpath("//p[@class='lead']")[0]))}
-    shares = {round(100 * sum(p.task == t for p in prompts) / len(prompts), 1) for t in TASK_NAMES}
-    rounded = {round(value, digits) for value in known for digits in (1, 2, 3)}
-    allowed = known | ratios | shares | rounded | {float(f"{x:.3f}") for x in known}
-    speeds = {float(x.replace(",", "")) for x in re.findall(r"([\d.,]+) tokens/s", text_of(root))}
-    runs = [run for run in read_measured(example / "measured.jsonl") if run.task is None and run.arm == "hetero"]
-    measured = sum(run.completion_tokens for run in runs) / sum(run.seconds for run in runs)
-    assert speeds == {round(measured, 1), round(assignment.expected.tokens_per_second, 1)}
-    for number in re.findall(r"(?<![\w.+-])\d[\d,]*(?:\.\d+)?(?![\w.])", text_of(root)):
-        assert float(number.rstrip(",").replace(",", "")) in allowed | speeds | {100.0}, number
+    tasks = [prompt.task for prompt in prompts]
+    confusion = json.loads((example / "router" / "threshold.json").read_text())["confusion"]
+    drafters = set(read_assignment(example / "assignment.json").drafter_of_task.values()) - {"none"}
+    rejects = (example / "rejects.jsonl").read_text().splitlines()
+    kept = {len(prompts), tasks.count(None), sum(item["num_prompts"] for item in confusion), len(drafters)}
+    kept |= {len(rejects), *(json.loads(line)["line"] for line in rejects)}
+    kept |= {round(100 * tasks.count(task) / len(tasks), 1) for task in TASK_NAMES}
+    right = sum(item["num_prompts"] for item in confusion if item["task"] == item["predicted"])
+    kept |= {right, round(100 * right / sum(item["num_prompts"] for item in confusion), 1)}
+    runs = [run for run in read_measured(example / "measured.jsonl") if run.task is None]
+    for arm in ("standalone", "hetero"):
+        mine, none = ([run for run in runs if run.arm == name] for name in (arm, "none"))
+        each = [
+            a.completion_tokens / a.seconds / (b.completion_tokens / b.seconds) for a, b in zip(mine, none, strict=True)
+        ]
+        speed = sum(run.completion_tokens for run in mine) / sum(run.seconds for run in mine)
+        base = sum(run.completion_tokens for run in none) / sum(run.seconds for run in none)
+        kept |= {len(mine), round(speed, 1), *(round(gain, 2) for gain in (speed / base, min(each), max(each)))}
+    return kept
 
 
 def test_the_same_files_give_the_same_bytes(example: Path) -> None:
