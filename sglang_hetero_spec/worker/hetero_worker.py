@@ -149,6 +149,7 @@ class HeteroWorker(BaseSpecWorker):
         return result
 
     def _decode(self, batch: ScheduleBatch, on_publish: Any, grammar_barrier: Any) -> GenerationBatchResult:
+        start = time.perf_counter()
         rows = batch.req_pool_indices.to(torch.int64)
         roots = batch.spec_info.bonus_tokens.to(torch.int64)
         self.history.record_roots(rows, batch.seq_lens, roots)
@@ -162,7 +163,7 @@ class HeteroWorker(BaseSpecWorker):
             on_publish(result.new_seq_lens)
         self._commit(batch, rows, merged, drafted, result)
         result.next_draft_input = HeteroDraftInput(bonus_tokens=result.next_draft_input.bonus_tokens)
-        result.hetero = self._record(len(batch.reqs), drafted)
+        result.hetero = self._record(len(batch.reqs), drafted, time.perf_counter() - start)
         # SGLang sums these per request and sends them to the tokenizer process (routing_hooks.report_in_meta_info).
         result.cap_lens = torch.tensor([1 + proposed for proposed in result.hetero.num_proposed_drafts])
         return result
@@ -282,11 +283,13 @@ class HeteroWorker(BaseSpecWorker):
             if drafter.wants_commits:
                 drafter.observe(part.batch, accept_tokens[members], result.accept_lens[members])
 
-    def _record(self, batch_size: int, drafted: list[Drafted]) -> StepRecord:
+    def _record(self, batch_size: int, drafted: list[Drafted], seconds: float) -> StepRecord:
+        """seconds: host time of the whole step."""
         drafters = [NOT_DRAFTED] * batch_size
         proposed = [0] * batch_size
         for part in drafted:
             num_proposed = self.drafters[part.share.drafter].spec.num_draft_tokens - 1
             for place in part.share.places:
                 drafters[place], proposed[place] = part.share.drafter, num_proposed
-        return StepRecord(drafters, proposed, {part.share.drafter: part.seconds for part in drafted})
+        draft_seconds = {part.share.drafter: part.seconds for part in drafted}
+        return StepRecord(drafters, proposed, draft_seconds, seconds - sum(draft_seconds.values()))

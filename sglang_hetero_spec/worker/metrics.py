@@ -36,6 +36,8 @@ class DrafterMetrics:
         self._correct = Counter("sglang:hetero_correct_drafts", "Draft tokens found right.", ["drafter"])
         self._accept = Counter("sglang:hetero_accept_tokens", "Tokens committed, bonus included.", ["drafter"])
         self._seconds = Counter("sglang:hetero_draft_seconds", "Host seconds spent proposing.", ["drafter"])
+        self._verify_seconds = Counter("sglang:hetero_verify_seconds", "Host seconds of batch steps, beside proposing.")
+        self._forwards = Counter("sglang:hetero_verify_forwards", "Batch steps that some request got tokens from.")
 
     def count_request(self, route: Route) -> None:
         self._routed.labels(drafter=route.drafter, source=route.source).inc()
@@ -65,6 +67,8 @@ class DrafterMetrics:
             self._accept.labels(drafter=name).inc(correct + steps)
         for drafter, seconds in record.draft_seconds.items():
             self._seconds.labels(drafter=self._names[drafter]).inc(seconds)
+        self._verify_seconds.inc(record.verify_seconds)
+        self._forwards.inc(1 if sums else 0)
 
 
 class NoMetrics:

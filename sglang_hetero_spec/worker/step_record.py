@@ -10,9 +10,11 @@ class StepRecord:
     """One entry per request of the batch. drafters: number in the pool, -1 where nobody drafted.
 
     num_proposed_drafts: draft tokens verified, without the root. draft_seconds: host time of each drafter's
-    proposal; on a GPU that is the time to launch it.
+    proposal; verify_seconds: of the rest of the step (split, merge, target forward, accept, commit). On a GPU both
+    are the time to launch it.
     """
 
     drafters: list[int]
     num_proposed_drafts: list[int]
     draft_seconds: dict[int, float]
+    verify_seconds: float
