@@ -135,6 +135,7 @@ class AnswerStore:
     def _cut(self) -> None:
         if self._file is not None:
             with contextlib.suppress(OSError):
+                os.lseek(self._file, self._size, os.SEEK_SET)  # before the next attempt leaves a hole
                 os.ftruncate(self._file, self._size)
 
     def _sync(self) -> None:

@@ -69,6 +69,7 @@ def test_killed_again_and_again_equals_never_killed(server: FakeServer, many: Pa
     assert out.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.slow
 def test_interrupted(server: FakeServer, many: Path, tmp_path: Path) -> None:
     out = tmp_path / "answers.jsonl"
     process = start(*arguments(server, many, out))
@@ -81,6 +82,7 @@ def test_interrupted(server: FakeServer, many: Path, tmp_path: Path) -> None:
     assert not out.exists() and not list(tmp_path.glob(".*lock"))
 
 
+@pytest.mark.slow
 def test_out_of_space(server: FakeServer, many: Path, tmp_path: Path) -> None:
     """A limit on the size of files: the kernel refuses the write just as on a full disk."""
     out = tmp_path / "answers.jsonl"
