@@ -14,11 +14,11 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-NUM_VIEWS = 8
-NUM_SUBSAMPLES = 6
+NUM_VIEWS = 16
+NUM_SUBSAMPLES = 10
 _SUBSAMPLE = 0.7
-_ABOUT_AS_GOOD = 0.98
-_FOUND_AGAIN = 0.7
+_ABOUT_AS_GOOD = 0.99
+_FOUND_AGAIN = 0.6
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,15 @@ def judge(
         for k in candidates:
             kept[k].append(adjusted_rand_score(groups[k][rows], again.cut(k)))
     return [
-        Score(k, float(np.mean(views[k])), float(np.mean(samples[k])), float(silhouette_score(embedding, groups[k])))
+        Score(k, float(np.mean(views[k])), float(np.mean(samples[k])), _silhouette(embedding, groups[k]))
         for k in candidates
     ]
+
+
+def _silhouette(embedding: np.ndarray, groups: np.ndarray) -> float:
+    if groups.max() == 0:  # rows that are all alike cannot be cut
+        return 0.0
+    return float(silhouette_score(embedding, groups))
 
 
 def best(scores: Sequence[Score]) -> Score:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 from sglang_hetero_spec.build.partition import choose
 from sglang_hetero_spec.build.partition.errors import PartitionError
 from sglang_hetero_spec.build.partition.features import TextFeatures
-from sglang_hetero_spec.build.partition.outliers import far_from_all, least_size
+from sglang_hetero_spec.build.partition.outliers import far_from_all, least_size, of_strange_words
 from sglang_hetero_spec.build.partition.sentence import SentenceFeatures
 from sglang_hetero_spec.build.partition.terms import task_ids, top_terms
 
@@ -119,12 +119,14 @@ class Partitioner(ClusterMixin, BaseEstimator):
         self._features = self._new_features()
         chosen = [prompts[row] for row in rows]
         self._features.fit(chosen, None if answers is None else [answers[row] for row in rows])
-        groups = self._groups(self._features.embedding, rng, progress)
+        known = self._features.known_share(prompts)
+        strange = of_strange_words(known, float(np.median(known[rows])))
+        groups = self._groups(self._features.embedding, strange[rows], rng, progress)
         self._neighbours = _nearest(self._features.embedding, groups)
         self.embedding_, self.labels_ = self._features.embedding, groups
         if len(rows) < len(prompts):
             self.embedding_ = self._features.transform(prompts, answers)
-            self.labels_ = self._neighbours.predict(self.embedding_)
+            self.labels_ = np.where(strange, OUTLIER, self._neighbours.predict(self.embedding_))
             self.labels_[rows] = groups
         self.n_tasks_ = int(groups.max()) + 1
         self.terms_ = top_terms(prompts, self.labels_, self.n_tasks_)
@@ -136,10 +138,16 @@ class Partitioner(ClusterMixin, BaseEstimator):
         return SentenceFeatures(self.embedder, self.random_state)
 
     def _groups(
-        self, embedding: np.ndarray, rng: np.random.Generator, progress: Callable[[Iterable[int]], Iterable[int]]
+        self,
+        embedding: np.ndarray,
+        strange: np.ndarray,
+        rng: np.random.Generator,
+        progress: Callable[[Iterable[int]], Iterable[int]],
     ) -> np.ndarray:
         """The task of each row: numbered by size, -1 for outliers."""
-        inside = np.flatnonzero(~far_from_all(embedding))
+        inside = np.flatnonzero(~(strange | far_from_all(embedding)))
+        if len(inside) < len(embedding) // 2:  # a log of odds and ends: none is odder than the others
+            inside = np.arange(len(embedding))
         number = self._number(embedding, inside, rng, progress)
         labels = np.full(len(embedding), OUTLIER)
         labels[inside] = choose.WardTree(embedding[inside]).cut(number)

@@ -90,6 +90,12 @@ class TextFeatures:
         self.embedding, self._svd = reduce(_join(blocks, self._weights), self._random_state)
         return self.features
 
+    def known_share(self, prompts: Sequence[str]) -> np.ndarray:
+        """Of the different words of each prompt, the share that other prompts have too; shape [prompts]."""
+        vocabulary = self._prompt_blocks.vocabulary()
+        split = [set(words(text)) for text in prompts]
+        return np.array([len(own & vocabulary) / max(len(own), 1) for own in split])
+
     def transform(self, prompts: Sequence[str], answers: Sequence[str | None] | None) -> np.ndarray:
         """The embedding of other prompts, as that of those fitted."""
         blocks = self._prompt_blocks.transform(prompts)
@@ -121,6 +127,10 @@ class _TextBlocks:
         block = _transform(self._words, [" ".join(tokens) for tokens in split])
         opening = _transform(self._opening, [" ".join(tokens[:_OPENING_WORDS]) for tokens in split])
         return [block, opening, self._scaled(_shapes(texts))]
+
+    def vocabulary(self) -> set[str]:
+        """The terms that are neither too rare nor too common."""
+        return set() if self._words is None else set(self._words.vocabulary_)
 
     def _scaled(self, shapes: np.ndarray) -> Matrix:
         clipped = np.clip((shapes - self._mean) / self._spread, -3, 3)

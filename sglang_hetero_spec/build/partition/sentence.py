@@ -30,6 +30,10 @@ class SentenceFeatures:
         self.embedding, self._svd = reduce(self.features.joined(), self._random_state)
         return self.features
 
+    def known_share(self, prompts: Sequence[str]) -> np.ndarray:
+        """A model knows every word; shape [prompts]."""
+        return np.ones(len(prompts))
+
     def transform(self, prompts: Sequence[str], answers: Sequence[str | None] | None) -> np.ndarray:
         """The embedding of other prompts, as that of those fitted."""
         if self._with_answers and answers is None:
