@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from sglang_hetero_spec.build.pipeline import build
     from sglang_hetero_spec.build.plan import plan_build
     from sglang_hetero_spec.build.recipe import load_recipe
+    from sglang_hetero_spec.build.regenerate.errors import RegenerateStopped
     from sglang_hetero_spec.serving.errors import ServingError
     from sglang_hetero_spec.serving.interrupt import terminated_like_interrupted
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with terminated_like_interrupted():
             built = build(recipe, args.out, say)
-    except ServingError as error:
+    except (RegenerateStopped, ServingError) as error:
         say(f"hetero-spec: {error} What is finished is kept: the same command goes on from there.")
         return FAILED
     show(recipe, built, args.json)
