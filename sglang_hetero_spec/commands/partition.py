@@ -102,7 +102,7 @@ def _print_table(found: Partition, out: str) -> None:
         table.add_row(escape(task.id), str(task.size), str(task.requests), escape(", ".join(task.top_terms)))
     console().print(table)
     print(
-        f"{counts['n_tasks']} tasks in {counts['prompts']} prompts; {counts['outliers']} outliers,"
+        f"{counts['n_tasks']} {'task' if counts['n_tasks'] == 1 else 'tasks'} in {counts['prompts']} prompts; {counts['outliers']} outliers,"
         f" {counts['exact_duplicates']} exact and {counts['near_duplicates']} near duplicates, {counts['rejects']}"
         f" bad lines. Written to {out}."
     )

@@ -59,7 +59,8 @@ class Features:
 
     def random_columns(self, rng: np.random.Generator) -> list[np.ndarray]:
         """Half of each block's columns, at random: another view of the same prompts."""
-        return [rng.random(block.shape[1]) < 0.5 for block in self.blocks]
+        chosen = [rng.random(block.shape[1]) < 0.5 for block in self.blocks]
+        return [columns if columns.any() else ~columns for columns in chosen]
 
     def joined(self, keep: Sequence[np.ndarray] | None = None) -> Matrix:
         """All blocks side by side, each scaled by the root of its weight."""
@@ -187,4 +188,5 @@ def reduce(matrix: Matrix, random_state: int) -> tuple[np.ndarray, Any]:
     if dimensions < 2:
         return normalize(matrix.toarray()), None
     svd = TruncatedSVD(dimensions, random_state=random_state)
-    return normalize(svd.fit_transform(matrix)), svd
+    with np.errstate(divide="ignore", invalid="ignore"):  # rows that are all alike have no variance
+        return normalize(svd.fit_transform(matrix)), svd
