@@ -101,10 +101,11 @@ def _print_table(found: Partition, out: str) -> None:
     for task in found.tasks:
         table.add_row(escape(task.id), str(task.size), str(task.requests), escape(", ".join(task.top_terms)))
     console().print(table)
+    noun = "task" if counts["n_tasks"] == 1 else "tasks"
     print(
-        f"{counts['n_tasks']} {'task' if counts['n_tasks'] == 1 else 'tasks'} in {counts['prompts']} prompts; {counts['outliers']} outliers,"
-        f" {counts['exact_duplicates']} exact and {counts['near_duplicates']} near duplicates, {counts['rejects']}"
-        f" bad lines. Written to {out}."
+        f"{counts['n_tasks']} {noun} in {counts['prompts']} prompts; outliers: {counts['outliers']}, exact duplicates:"
+        f" {counts['exact_duplicates']}, near duplicates: {counts['near_duplicates']}, bad lines: {counts['rejects']}."
+        f" Written to {out}."
     )
     if found.adjusted_rand_index is not None:
         print(f"Adjusted Rand index against the log's own labels: {found.adjusted_rand_index:.3f}")
