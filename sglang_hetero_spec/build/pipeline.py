@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,16 @@ from sglang_hetero_spec.build.locks import directory_lock
 from sglang_hetero_spec.build.partition import Partition, Partitioner, TaskFound, partition_log
 from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
 from sglang_hetero_spec.build.profile.records import Settings, read_profile
+from sglang_hetero_spec.build.profile.serve_pool import measure_pool
 from sglang_hetero_spec.build.prompts import LogError, read_log, read_prompts, write_prompts, write_whole
 from sglang_hetero_spec.build.recipe import Recipe
 from sglang_hetero_spec.build.regenerate import Options, regenerate
 from sglang_hetero_spec.build.regenerate.target import check_target, fingerprint
+from sglang_hetero_spec.build.report.measured import MEASURED_NAME, runs_of, write_measured
 from sglang_hetero_spec.build.report.write import write_report
 from sglang_hetero_spec.build.split import write_split
 from sglang_hetero_spec.build.stages import Stage, digest
-from sglang_hetero_spec.pool import Pool
+from sglang_hetero_spec.pool import MANIFEST_NAME, Pool
 
 Say = Callable[[str], None]
 
@@ -260,9 +262,26 @@ class _Build:
         for source in (layout.partition / "tasks.json", layout.profile):
             shutil.copyfile(source, layout.pool / source.name)
         self._note_how()
+        if self.recipe.measure:
+            self._measure()
         write_report(layout.work, layout.pool / "report.html")
         self.say(f"pool: {layout.pool}, {len(pool.drafters)} drafters; report: {layout.pool / 'report.html'}")
         return pool
+
+    def _measure(self) -> None:
+        """What the pool really does, beside what the profile's model says of it."""
+        pool, prompts = self.layout.pool, self.layout.split / "prompts.jsonl"
+        assignment = read_assignment(self.layout.assignment)
+        key = {"pool": digest(pool / MANIFEST_NAME), "assignment": digest(self.layout.assignment)}
+        options = replace(self._profile_options(), concurrency=(assignment.concurrency,))
+        predicted = {task.task: task.expected.tokens_per_second for task in assignment.tasks}
+
+        def work(folder: Path) -> None:
+            found = measure_pool(self.recipe.target, pool, prompts, options, traffic=assignment.traffic)
+            said = {**predicted, None: assignment.expected.tokens_per_second}
+            write_measured(folder / MEASURED_NAME, runs_of(found.tasks + found.mixed, "hetero", predicted=said))
+
+        self._stage("bench", key, work)
 
     def _min_confidence(self) -> float | None:
         path = self.layout.router / "threshold.json"
