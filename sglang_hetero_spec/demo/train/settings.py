@@ -10,7 +10,7 @@ VOCAB = 4096
 CONTEXT = 1024
 TARGET = Shape(hidden=256, layers=4, heads=4, kv_heads=2, intermediate=768, vocab=VOCAB, context=CONTEXT)
 # So small that it can learn one task well and not six: this is what a pool of drafters is for.
-DRAFTER = Shape(hidden=32, layers=1, heads=2, kv_heads=1, intermediate=128, vocab=VOCAB, context=CONTEXT)
+DRAFTER = Shape(hidden=20, layers=1, heads=2, kv_heads=1, intermediate=80, vocab=VOCAB, context=CONTEXT)
 
 
 @dataclass(frozen=True)
