@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sglang_hetero_spec.build.align.evaluate import Counts
-from sglang_hetero_spec.build.align.files import write_json
 from sglang_hetero_spec.build.align.settings import AlignSettings
 
 
@@ -76,27 +73,12 @@ def starts(settings: AlignSettings, has_base: bool, losses: Sequence[str], num_l
 
 
 def choose(
-    candidates: Sequence[Start],
-    measure: Callable[[Start, Path], Probe],
-    folder: Path,
-    num_steps: int,
-    say: Callable[[str], None],
-    is_writer: bool,
+    candidates: Sequence[Start], measure: Callable[[Start], dict[str, Any]], say: Callable[[str], None]
 ) -> tuple[Start, list[dict[str, Any]]]:
-    """The candidate with the best expected speed, and the figures of all; what was measured before is not again."""
+    """The candidate with the best expected speed, and `measure`'s figures (of `Probe.as_dict`) of all."""
     if len(candidates) == 1:
         return candidates[0], []
-    figures = []
-    for start in candidates:
-        note = folder / f"{start.name}.json"
-        if not note.is_file():
-            say(f"trying {start.name}")
-            probe = measure(start, folder / start.name)
-            if is_writer:
-                write_json(note, probe.as_dict(num_steps))
-            figures.append(probe.as_dict(num_steps))
-        else:
-            figures.append(json.loads(note.read_text(encoding="utf-8")))
+    figures = [measure(start) for start in candidates]
     best = max(range(len(figures)), key=lambda i: (figures[i]["speed"], -i))
     say(f"chosen: {candidates[best].name}")
     return candidates[best], figures

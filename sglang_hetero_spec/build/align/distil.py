@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from sglang_hetero_spec.build.align.curve import Curve
 from sglang_hetero_spec.build.align.errors import AlignError
 from sglang_hetero_spec.build.align.evaluate import Counts, measure_by_task
 from sglang_hetero_spec.build.align.export import export, save_dtype
-from sglang_hetero_spec.build.align.files import fingerprint
+from sglang_hetero_spec.build.align.files import fingerprint, write_json
 from sglang_hetero_spec.build.align.models import (
     Device,
     cut_model,
@@ -41,6 +43,7 @@ from sglang_hetero_spec.pool import weights_sha256
 _RATES = {"muon": 6e-3, "adamw": 1e-4, "lora": 3e-4}
 _PROBE_SHARE = 20
 _GIB = 1 << 30
+_LONGEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -135,16 +138,29 @@ class _Bench:
     def run(self, start: Start, plan: Plan, teacher: Teacher | None, evaluations: int, name: str) -> Run:
         s, world = self.settings, PartialState().num_processes
         steps = steps_of(len(plan.batches), world, s.gradient_accumulation)
+        # Every evaluation runs all of them: the general drafter takes some of each task.
+        dev = self.split.dev[:: math.ceil(len(self.split.dev) / s.heldout_most)]
         return Run(
-            name=name, rows=self.split.train, plan=plan, dev=self.split.dev, loss=start.loss, teacher=teacher,
+            name=name, rows=self.split.train, plan=plan, dev=dev, loss=start.loss, teacher=teacher,
             optimizer=self.optimizer, learning_rate=self.learning_rate, weight_decay=s.weight_decay,
             num_steps=s.num_steps, batch_tokens=s.batch_tokens, patience=s.patience,
             checkpoints_kept=s.checkpoints_kept, evaluate_at=evaluation_steps(steps, evaluations), steps=steps,
             world=world,
         )  # fmt: skip
 
-    def probe(self, start: Start, folder: Path) -> Probe:
-        """A short training of one start; its last held-out counts."""
+    def probe(self, start: Start) -> dict[str, Any]:
+        """Figures of one start after a short training; not measured twice, also not after a kill."""
+        folder = self.work / "probes"
+        note = folder / f"{start.name}.json"
+        if not note.is_file():
+            self.say(f"trying {start.name}")
+            figures = self._probe(start, folder / start.name).as_dict(self.settings.num_steps)
+            if PartialState().is_main_process:
+                write_json(note, figures)
+            PartialState().wait_for_everyone()
+        return json.loads(note.read_text(encoding="utf-8"))
+
+    def _probe(self, start: Start, folder: Path) -> Probe:
         budget = self.budget()
         whole = sum(budget.values())
         most = min(whole, self.settings.probe_tokens or max(1, whole // _PROBE_SHARE))
@@ -170,7 +186,7 @@ def distil(request: AlignRequest, split: Split, work: Path, say: Callable[[str],
     model, trained = train(
         lambda: bench.make_model(start), run, work, request.out / CURVE, request.settings, bench.device, say
     )
-    dtype = save_dtype(request.settings.save_dtype, bench.target)
+    dtype = save_dtype(request.settings.save_dtype, load_config(request.target, "--target").dtype)
     params = sum(p.numel() for p in model.parameters())
     with PartialState().main_process_first():
         if PartialState().is_main_process:
@@ -208,12 +224,16 @@ def _bench(request: AlignRequest, split: Split, work: Path, say: Callable[[str],
         )
     target = load_model(request.target, device.dtype, "--target").to(device.name).eval().requires_grad_(False)
     _check_ids(request, split, target)
-    context = settings.max_row_tokens or getattr(target.config, "max_position_embeddings", None) or 4096
     if not shares:
         split = Split(*(retokenize(part, request.target, request.base) for part in _parts(split)))
-    return _Bench(
-        request, settings, limited(split, context), target, AnswerHead(target), device, shares, work, say
-    )  # fmt: skip
+    split = limited(split, _context(request, target))
+    return _Bench(request, settings, split, target, AnswerHead(target), device, shares, work, say)
+
+
+def _context(request: AlignRequest, target: Any) -> int:
+    configs = [target.config, *([load_config(request.base, "--base")] if request.base else [])]
+    lengths = [getattr(config, "max_position_embeddings", None) or _LONGEST for config in configs]
+    return min(request.settings.max_row_tokens or _LONGEST, *lengths)
 
 
 def _parts(split: Split) -> tuple[Sequence[Row], ...]:
@@ -235,12 +255,10 @@ def _choose(bench: _Bench) -> tuple[Start, list[dict[str, Any]]]:
     settings, base = bench.settings, bench.request.base
     auto = ["forward_kl", "reverse_kl", "tvd++"] if bench.shares_vocabulary else ["ce"]
     losses = auto if settings.loss == "auto" else [settings.loss]
-    folder = bench.work / "probes"
-    writes = PartialState().is_main_process
     found = starts(settings, base is not None, losses, num_layers(bench.target) if base is None else 0)
-    start, figures = choose(found, bench.probe, folder, settings.num_steps, bench.say, writes)
+    start, figures = choose(found, bench.probe, bench.say)
     more = [Start(start.source, loss, start.layers) for loss in losses]
-    chosen, others = choose(more, bench.probe, folder, settings.num_steps, bench.say, writes)
+    chosen, others = choose(more, bench.probe, bench.say)
     known = {figure["start"] for figure in figures}
     return chosen, [*figures, *(figure for figure in others if figure["start"] not in known)]
 

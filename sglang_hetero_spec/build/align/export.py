@@ -19,11 +19,10 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
 
 
-def save_dtype(name: str, target: Any) -> torch.dtype:
-    """`auto` is what the target's weights are stored in."""
+def save_dtype(name: str, stored: Any) -> torch.dtype:
+    """`auto` is `stored`, what the target's weights are stored in."""
     if name != "auto":
         return _DTYPES[name]
-    stored = getattr(target.config, "dtype", None)
     return stored if stored in _DTYPES.values() else torch.float32
 
 

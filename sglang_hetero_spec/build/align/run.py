@@ -157,6 +157,8 @@ def _prepare_work(work: Path, key: dict[str, Any], say: Callable[[str], None]) -
     if int(os.environ.get("RANK", "0")) > 0:
         return
     mark = work / "key.json"
+    if not work.is_dir() and any(work.parent.glob("*.safetensors")):
+        raise AlignError(f"--out {work.parent} holds a model that is not ours; choose another folder.")
     if work.is_dir() and (not mark.is_file() or _read_result(mark) != key):
         say(f"{work}: unfinished work with other answers or settings is thrown away")
         shutil.rmtree(work)

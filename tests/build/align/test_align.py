@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sglang_hetero_spec.build.align import AlignError, AlignResult, DivergedError, align
 from sglang_hetero_spec.build.align.trainer import AlignTrainer
 from sglang_hetero_spec.build.locks import LockedError, directory_lock
 from sglang_hetero_spec.pool import weights_sha256
+from sglang_hetero_spec.pool.checkpoint import check_checkpoint
 from tests.build.align import toy
 from tests.support.tiny_models import byte_tokenizer, write_tiny_model
 
@@ -58,6 +60,24 @@ def test_a_finished_one_is_not_repeated_and_not_overwritten(shop: Path, finished
     assert again.made == finished.made
     with pytest.raises(AlignError, match="other answers or settings"):
         align(toy.request(shop, finished.out, epochs=7.0))
+
+
+def test_a_folder_with_a_model_of_its_own_is_left_alone(shop: Path) -> None:
+    before = weights_sha256(shop / "base")
+    with pytest.raises(AlignError, match="not ours"):
+        align(toy.request(shop, shop / "base"))
+    assert weights_sha256(shop / "base") == before
+
+
+def test_weights_are_stored_as_the_targets_are(shop: Path, tmp_path: Path) -> None:
+    target = AutoModelForCausalLM.from_pretrained(shop / "target", dtype=torch.bfloat16)
+    target.save_pretrained(tmp_path / "target")
+    byte_tokenizer().save_pretrained(tmp_path / "target")
+    asked = replace(toy.request(shop, tmp_path / "out", epochs=0.5), target=str(tmp_path / "target"))
+    align(asked)
+    assert check_checkpoint(tmp_path / "out", "test")["dtype"] == "bfloat16"
+    with safe_open(tmp_path / "out" / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.bfloat16}  # noqa: SIM118
 
 
 def test_two_runs_into_one_folder_are_refused(shop: Path, tmp_path: Path) -> None:
