@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,6 +217,13 @@ def _bench(request: AlignRequest, split: Split, work: Path, say: Callable[[str],
     if settings.lora is not None and request.base is None:
         raise AlignError("`lora` puts an adapter on a base drafter; name one with --base.")
     device = Device.find(settings.bf16)
+    # The first one decides for the process: left to itself it would not join other processes on CPUs.
+    state = PartialState(cpu=device.name == "cpu")
+    if state.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
+        raise AlignError(
+            f"{os.environ['WORLD_SIZE']} processes were launched, but accelerate joined {state.num_processes}; start"
+            " them by `accelerate launch` with --multi_gpu (or --cpu and one process)."
+        )
     shares = request.base is None or same_vocabulary(request.base, request.target)
     if not shares and settings.loss not in ("ce", "auto"):
         raise AlignError(
