@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -94,7 +93,6 @@ def running_server(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
             env={"OMP_NUM_THREADS": "1", **os.environ, **(env or {})},
         )
     server = Server(f"http://{HOST}:{port}", process, log)
@@ -117,12 +115,6 @@ def _wait_until_healthy(server: Server) -> None:
             pass
         time.sleep(0.5)
     raise RuntimeError(f"The server is not healthy after {START_SECONDS} s:\n{server.log.read_text()[-4000:]}")
-
-
-def _end_with_parent() -> None:
-    """In the server before it becomes one: a killed test run leaves no server behind (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def _stop(process: subprocess.Popen) -> None:
