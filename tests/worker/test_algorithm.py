@@ -185,7 +185,7 @@ def test_a_hook_that_did_not_take_hold_is_named(unregistered: type) -> None:
     assert plugin.verify_hooks() == []
 
 
-def test_another_sglang_is_named_and_only_the_way_to_the_refusal_is_hooked(unregistered: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_sglang_is_named_and_one_hook_leads_to_it(unregistered: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugin.importlib.metadata, "version", lambda name: "0.5.99")
     plugin.register()
     assert list(unregistered._hooks) == [plugin.all_hooks()[0].target]
