@@ -37,8 +37,8 @@ class FeatureSpec(_Strict):
     """
 
     kind: Literal["hashed_ngrams_v1"] = "hashed_ngrams_v1"
-    head_bytes: NumBytes = 320
-    tail_bytes: NumBytes = 320
+    head_bytes: NumBytes = 192
+    tail_bytes: NumBytes = 192
     bucket_bits: Bits = 14
     char_ngrams: Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], Field(min_length=1)] = (2, 4)
 
