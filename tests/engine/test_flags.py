@@ -30,6 +30,7 @@ def test_without_radix_cache(
     assert_nothing_left(server)
 
 
+@pytest.mark.slow
 def test_chunked_prefill(
     fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]
 ) -> None:
