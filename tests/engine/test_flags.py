@@ -13,8 +13,8 @@ from tests.engine.figures import accept_length, served_by
 from tests.engine.fleet import Fleet, Reference, ask
 from tests.engine.pools import EVERYONE, SELF, Models
 
-# Holds about a third of what 16 requests grow to, with the slots that each step reserves, and admits them all the same.
-TIGHT = ("--max-total-tokens", "1536", "--schedule-conservativeness", "0.1")
+# Holds about a quarter of what 16 requests grow to, with the slots that each step reserves, and admits them all the same.
+TIGHT = ("--max-total-tokens", "1152", "--schedule-conservativeness", "0.1")
 
 
 @pytest.mark.slow
@@ -59,7 +59,10 @@ def test_retraction(
     time with a cache that holds parts of the first."""
     server = fleet.special(*TIGHT)
     num_retractions = 0
-    for drafters in (EVERYONE, (*SELF, "none", "tree-4")):
+    # How often SGLang retracts depends on the answers' lengths: twice over, and again until it did so four times.
+    for number, drafters in enumerate((EVERYONE, (*SELF, "none", "tree-4")) * 3):
+        if number >= 2 and number % 2 == 0 and num_retractions >= 4:
+            break
         cases = cases_of(prompts, drafters, **endless)
         answers = ask(server, cases)
         same_tokens.answers(cases, reference.answers(cases), answers)
