@@ -13,7 +13,7 @@ from tests.engine.figures import accept_length, served_by
 from tests.engine.fleet import Fleet, Reference, ask
 from tests.engine.pools import EVERYONE, SELF, Models
 
-# Holds about a quarter of what 16 requests grow to, with the slots that each step reserves, and admits them all the same.
+# Holds about a quarter of what 16 requests grow to, with the slots that each step reserves; all are admitted still.
 TIGHT = ("--max-total-tokens", "1152", "--schedule-conservativeness", "0.1")
 
 
