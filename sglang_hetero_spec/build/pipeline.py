@@ -20,7 +20,7 @@ from sglang_hetero_spec.build.drafters import NotMade, align_all
 from sglang_hetero_spec.build.labelled import write_labelled
 from sglang_hetero_spec.build.layout import GENERAL, Layout
 from sglang_hetero_spec.build.locks import directory_lock
-from sglang_hetero_spec.build.partition import Partition, Partitioner, TaskFound, partition_log
+from sglang_hetero_spec.build.partition import Partition, Partitioner, TaskFound, distinct_prompts, partition_log
 from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
 from sglang_hetero_spec.build.profile.records import Settings, read_profile
 from sglang_hetero_spec.build.profile.serve_pool import measure_pool
@@ -31,8 +31,9 @@ from sglang_hetero_spec.build.regenerate.target import check_target, fingerprint
 from sglang_hetero_spec.build.report.measured import MEASURED_NAME, runs_of, write_measured
 from sglang_hetero_spec.build.report.write import write_report
 from sglang_hetero_spec.build.split import write_split
-from sglang_hetero_spec.build.stages import Stage, digest
+from sglang_hetero_spec.build.stages import Stage
 from sglang_hetero_spec.pool import MANIFEST_NAME, Pool
+from sglang_hetero_spec.pool import file_sha256 as digest
 
 Say = Callable[[str], None]
 
@@ -55,6 +56,7 @@ def build(recipe: Recipe, out: str | Path, say: Say = lambda text: None) -> Buil
     began = time.monotonic()
     layout = Layout(Path(out))
     check_target(recipe.target, with_weights=True)
+    _check_log(Path(recipe.prompts))
     with directory_lock(layout.pool, "build", f"hetero-spec build --out {out}"):
         layout.work.mkdir(parents=True, exist_ok=True)
         run = _Build(recipe, layout, say)
@@ -97,8 +99,6 @@ class _Build:
     # What is served and asked.
 
     def _prompts(self) -> Path:
-        from sglang_hetero_spec.build.partition import distinct_prompts
-
         path = self.layout.stage("prompts") / "prompts.jsonl"
         self._stage(
             "prompts",
@@ -111,7 +111,7 @@ class _Build:
         chosen = self.recipe.partition
         answers = self.layout.answers if chosen.with_answers else None
         key = {
-            "log": digest(_existing(Path(self.recipe.prompts))), "settings": chosen.model_dump(),
+            "log": digest(Path(self.recipe.prompts)), "settings": chosen.model_dump(),
             "seed": self.recipe.seed, "answers": None if answers is None else digest(answers),
         }  # fmt: skip
 
@@ -297,7 +297,6 @@ class _Build:
             write_whole(folder / "command.txt", [shlex.join(sys.argv)])
 
 
-def _existing(path: Path) -> Path:
+def _check_log(path: Path) -> None:
     if not path.is_file():
         raise LogError(f"{path} is not a file; give the log of prompts.")
-    return path
