@@ -154,9 +154,12 @@ def test_ctrl_c_is_one_line_and_130(tmp_path: Path) -> None:
     command = [*MODULE, "route", "pool", "--file", str(fifo)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         writer = os.open(fifo, os.O_WRONLY)  # returns once the child has it open: it reads from now on
-        child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=20)
-        os.close(writer)
+        try:
+            child.send_signal(signal.SIGINT)
+            _, err = child.communicate(timeout=20)
+        finally:
+            child.kill()
+            os.close(writer)
     assert (child.returncode, err) == (130, "hetero-spec: interrupted.\n")
 
 
