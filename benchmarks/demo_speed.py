@@ -18,9 +18,9 @@ from pathlib import Path
 
 from sglang_hetero_spec.cli import build_parser
 from sglang_hetero_spec.commands.output import DONE, FAILED, console
+from sglang_hetero_spec.commands.progress import Reporter
 from sglang_hetero_spec.demo.arms import HETERO, NONE, ONE_DRAFTER, STANDALONE
 from sglang_hetero_spec.demo.options import from_arguments
-from sglang_hetero_spec.demo.progress import Reporter
 from sglang_hetero_spec.demo.run import Outcome, as_dict, run
 from sglang_hetero_spec.demo.shipped import find_shipped
 from sglang_hetero_spec.demo.summary import Results

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sglang_hetero_spec.commands.progress import Reporter, Steps
 from sglang_hetero_spec.demo.arms import NONE, TITLES, Arm
 from sglang_hetero_spec.demo.client import Pass, logit_gap, run_pass
 from sglang_hetero_spec.demo.errors import DemoError
 from sglang_hetero_spec.demo.options import DemoOptions
-from sglang_hetero_spec.demo.progress import Reporter, Steps
 from sglang_hetero_spec.demo.shipped import Prompt
 from sglang_hetero_spec.demo.summary import Difference, Results, find_differences
 from sglang_hetero_spec.doctor_machine import available_memory
@@ -60,9 +60,7 @@ def run(
     return Results(passes, differences)
 
 
-def groups(
-    plans: Sequence[ServerPlan], options: DemoOptions, num_params: int
-) -> list[Sequence[ServerPlan]]:
+def groups(plans: Sequence[ServerPlan], options: DemoOptions, num_params: int) -> list[Sequence[ServerPlan]]:
     """Servers that are up at the same time: all, so that passes alternate and drift of the machine hits all arms
     alike (idle servers sleep); one after the other where asked for, or where memory is short."""
     if options.one_at_a_time:
@@ -85,9 +83,7 @@ def need(num_params: int, dtype: str) -> int:
     return SERVER_BYTES + num_params * _BYTES.get(dtype, 4)
 
 
-def _warm_up(
-    servers: dict[str, Server], arms: Sequence[Arm], work: Workload, options: DemoOptions
-) -> None:
+def _warm_up(servers: dict[str, Server], arms: Sequence[Arm], work: Workload, options: DemoOptions) -> None:
     """The first requests of a server pay for what is built on first use; nobody measures them."""
     for concurrency in options.concurrency:
         repeats = -(-concurrency // len(work.warm_up))
@@ -143,5 +139,3 @@ def _explained(
             gap = logit_gap(server_of[difference.arm], work.prompts[difference.prompt], committed)
         explained.append(dataclasses.replace(difference, gap=gap))
     return explained
-
-

@@ -11,13 +11,13 @@ from typing import Any
 
 from sglang_hetero_spec.commands.checked import checked_pool
 from sglang_hetero_spec.commands.output import DONE, FAILED, UsageError, console, print_json, say
+from sglang_hetero_spec.commands.progress import Reporter
 from sglang_hetero_spec.demo import measure, summary, table
 from sglang_hetero_spec.demo.arms import plan_arms, plan_servers
 from sglang_hetero_spec.demo.costly import CostlyTarget, make_costly
 from sglang_hetero_spec.demo.errors import DemoError
 from sglang_hetero_spec.demo.machine import Machine, describe
 from sglang_hetero_spec.demo.options import DemoOptions, from_arguments
-from sglang_hetero_spec.demo.progress import Reporter
 from sglang_hetero_spec.demo.shipped import Prompt, Shipped, export, find_shipped, interleave
 from sglang_hetero_spec.demo.summary import DEFINITIONS, Results
 from sglang_hetero_spec.pool import Pool, checkpoint_size
@@ -90,9 +90,7 @@ def run(shipped: Shipped, options: DemoOptions, reporter: Reporter, one_drafter:
     return Outcome(options, machine, pool, prompts, costly, num_params, results, reporter.seconds)
 
 
-def _target(
-    shipped: Shipped, options: DemoOptions, reporter: Reporter
-) -> tuple[CostlyTarget | None, Path]:
+def _target(shipped: Shipped, options: DemoOptions, reporter: Reporter) -> tuple[CostlyTarget | None, Path]:
     if not options.target_params:
         return None, shipped.target
     out = cache_dir() / f"target-{options.target_params}"

@@ -34,7 +34,7 @@ from sglang_hetero_spec.build.profile.records import Key, ProfileError, ProfileR
 from sglang_hetero_spec.build.profile.workload import Workload, choose
 from sglang_hetero_spec.build.prompts import Prompt, read_prompts
 from sglang_hetero_spec.build.regenerate import target as targets
-from sglang_hetero_spec.demo.progress import Reporter
+from sglang_hetero_spec.commands.progress import Reporter
 
 WARM_UP_TOKENS = 24
 

@@ -14,7 +14,7 @@ from sglang_hetero_spec.build.profile.measure import DEFAULTS, WARM_UP_TOKENS, P
 from sglang_hetero_spec.build.profile.records import ProfileError
 from sglang_hetero_spec.build.profile.workload import Workload
 from sglang_hetero_spec.build.prompts import Prompt
-from sglang_hetero_spec.demo.progress import Reporter
+from sglang_hetero_spec.commands.progress import Reporter
 from sglang_hetero_spec.pool import Pool, load_pool
 
 Routing = Literal["task", "router"]

@@ -21,7 +21,7 @@ from sglang_hetero_spec.build.regenerate.rejects import RejectedPrompt
 from sglang_hetero_spec.build.regenerate.server_backend import ServerBackend, parse_urls
 from sglang_hetero_spec.build.regenerate.settings import Settings, claim
 from sglang_hetero_spec.build.regenerate.store import AnswerStore
-from sglang_hetero_spec.demo.progress import Reporter
+from sglang_hetero_spec.commands.progress import Reporter
 
 MAX_NEW_TOKENS = 512
 BATCH = 32
