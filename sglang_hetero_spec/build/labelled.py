@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from sglang_hetero_spec.build.partition import PartitionError, TaskFound, distinct_prompts
-from sglang_hetero_spec.build.prompts import read_log, write_prompts, write_rejects, write_whole
+from sglang_hetero_spec.build.prompts import read_log, write_prompts, write_rejects
+from sglang_hetero_spec.files import write_json
 
 _EXAMPLES = 3
 
@@ -32,7 +32,7 @@ def write_labelled(log: Path, folder: Path) -> None:
         tasks.append(TaskFound(task, label, len(mine), requests[task], (), tuple(mine[:_EXAMPLES])))
     write_rejects(folder / "rejects.jsonl", read.rejects)
     write_prompts(folder / "prompts.jsonl", prompts)
-    write_whole(folder / "tasks.json", [json.dumps([asdict(task) for task in tasks], indent=2)])
+    write_json(folder / "tasks.json", [asdict(task) for task in tasks], PartitionError)
 
 
 def _ids(labels: set[str], log: Path) -> dict[str, str]:

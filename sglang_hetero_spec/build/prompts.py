@@ -6,15 +6,14 @@ prompts.jsonl (`read_prompts`) is ours: one bad line refuses the file.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sglang_hetero_spec import files
 from sglang_hetero_spec.errors import HeteroError
 
 PROMPTS_NAME = "prompts.jsonl"
@@ -117,19 +116,8 @@ def write_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_whole(path: Path, lines: Iterable[str]) -> None:
-    """Write lines to `<name>.part`, then rename it; LogError if the disk refuses."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise LogError(f"{path} cannot be written ({error.strerror}); check the folder and the disk.") from None
+    """Write lines whole or not at all; LogError if the disk refuses."""
+    files.write_lines(path, lines, LogError)
 
 
 def _as_dict(prompt: Prompt) -> dict[str, Any]:

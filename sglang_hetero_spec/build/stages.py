@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sglang_hetero_spec.build.prompts import write_whole
+from sglang_hetero_spec.errors import HeteroError
+from sglang_hetero_spec.files import write_lines
 
 KEY, DONE = "stage.key", "stage.done"
 
@@ -38,9 +39,9 @@ class Stage:
             say(f"{self.folder.name}: made from other input or settings, begun anew")
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.folder / KEY, [self._text])
+        write_lines(self.folder / KEY, [self._text], HeteroError)
         work(self.folder)
-        write_whole(self.folder / DONE, [self._text])
+        write_lines(self.folder / DONE, [self._text], HeteroError)
         return True
 
 

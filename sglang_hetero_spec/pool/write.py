@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sglang_hetero_spec.files import write_whole
 from sglang_hetero_spec.pool import paths
 from sglang_hetero_spec.pool.digest import weights_sha256
+from sglang_hetero_spec.pool.errors import PoolError
 from sglang_hetero_spec.pool.load import check_pool
 from sglang_hetero_spec.pool.model import Pool
 from sglang_hetero_spec.pool.parse import parse_manifest
@@ -33,8 +34,8 @@ def write_pool_manifest(
     `drafters`, `tasks` and `router` are as in the manifest. `target` is the target's folder: tokenizers are
     compared with it, and its hash is recorded; `target_name` is what the manifest calls it (default: the
     folder's name). `hashes` adds the SHA-256 of weights and tokenizers that the caller did not give. A pool
-    that `load_pool` would refuse is refused (PoolError) and nothing is written; the file appears whole or not
-    at all.
+    that `load_pool` would refuse is refused and nothing is written; the file appears whole or not at all.
+    PoolError for both, and for a disk that refuses.
     """
     root = paths.pool_root(path, MANIFEST_NAME)
     manifest: dict[str, Any] = {"format": FORMAT, "schema_version": SCHEMA_VERSION}
@@ -49,7 +50,7 @@ def write_pool_manifest(
     text = json.dumps(manifest, indent=2, ensure_ascii=True) + "\n"
     where = root / MANIFEST_NAME
     pool = check_pool(root, parse_manifest(text, where), target)
-    _write_whole(where, text)
+    write_whole(where, [text.encode("ascii")], PoolError)
     return pool
 
 
@@ -72,15 +73,3 @@ def _with_hashes(root: Path, drafter: Mapping[str, Any], index: int) -> dict[str
     if has_tokenizer(folder):
         entry.setdefault("tokenizer_sha256", tokenizer_sha256(folder))
     return entry
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

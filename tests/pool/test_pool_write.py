@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
@@ -65,10 +66,10 @@ def test_a_failure_while_writing_leaves_the_old_file(pool: FakePool, monkeypatch
     before = pool.manifest_path.read_bytes()
 
     def full(_: int) -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(PoolError, match=r"pool.json cannot be written \(No space left on device\); free some space"):
         write_pool_manifest(pool.root, **parts(pool))
     assert pool.manifest_path.read_bytes() == before
-    assert [path.name for path in pool.root.glob(".*")] == []
+    assert [path.name for path in pool.root.iterdir() if path.suffix == ".part"] == []

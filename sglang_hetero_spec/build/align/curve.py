@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sglang_hetero_spec.build.align.errors import AlignError
 from sglang_hetero_spec.build.align.evaluate import Counts
+from sglang_hetero_spec.files import write_lines
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,8 @@ class Curve:
         return patience > 0 and len(places) - 1 - places.index(self.best.step) >= patience
 
     def _write(self) -> None:
-        if not self._is_writer:
-            return
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_text("".join(json.dumps(point.as_dict()) + "\n" for point in self.points), encoding="utf-8")
-        part.replace(self.path)
+        if self._is_writer:
+            write_lines(self.path, (json.dumps(point.as_dict()) for point in self.points), AlignError)
 
 
 def _point(line: str) -> Point:

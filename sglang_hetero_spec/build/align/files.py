@@ -1,19 +1,19 @@
-"""Files that a kill at any moment leaves whole; what tells one checkpoint from another."""
+"""What an alignment notes on disk, and what tells one checkpoint from another."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
+
+from sglang_hetero_spec import files
+from sglang_hetero_spec.build.align.errors import AlignError
 
 _EDGE_BYTES = 1 << 20
 
 
 def write_json(path: Path, value: object) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    """Whole or not at all; AlignError if the disk refuses."""
+    files.write_json(path, value, AlignError)
 
 
 def fingerprint(name_or_path: str) -> str:

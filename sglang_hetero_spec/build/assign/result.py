@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from sglang_hetero_spec import files
 from sglang_hetero_spec.build.assign.problem import AssignError
 from sglang_hetero_spec.build.profile.model import Candidate
 from sglang_hetero_spec.build.profile.records import NONE, Settings
@@ -145,17 +144,8 @@ class Assignment(_Strict):
 
 
 def write_json(path: str | Path, value: dict[str, Any]) -> None:
-    """Write `<path>.part`, then rename it; AssignError where that fails."""
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("w", encoding="ascii") as file:
-            file.write(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise AssignError(f"{path} cannot be written ({error.strerror}); check the folder and the disk.") from None
+    """Whole or not at all; AssignError if the disk refuses."""
+    files.write_json(Path(path), value, AssignError)
 
 
 def write_assignment(path: str | Path, assignment: Assignment) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,9 +27,9 @@ from sglang_hetero_spec.build.prompts import (
     write_lines,
     write_prompts,
     write_rejects,
-    write_whole,
 )
 from sglang_hetero_spec.build.regenerate.answers import read_answers
+from sglang_hetero_spec.files import write_json
 
 TASKS_NAME = "tasks.json"
 DUPLICATES_NAME = "duplicates.jsonl"
@@ -107,8 +106,8 @@ def partition_log(
         found = partition_prompts(read, answers=answers, estimator=estimator, progress=progress)
         write_lines(out / DUPLICATES_NAME, (asdict(duplicate) for duplicate in found.distinct.duplicates))
         write_prompts(out / PROMPTS_NAME, found.prompts)
-        _write_json(out / TASKS_NAME, [asdict(task) for task in found.tasks])
-        _write_json(out / SUMMARY_NAME, found.summary())
+        write_json(out / TASKS_NAME, [asdict(task) for task in found.tasks], PartitionError)
+        write_json(out / SUMMARY_NAME, found.summary(), PartitionError)
     return found
 
 
@@ -195,7 +194,3 @@ def _agreement(prompts: Sequence[Prompt], labels: np.ndarray) -> float | None:
     if None in given:
         return None
     return float(adjusted_rand_score(given, labels))
-
-
-def _write_json(path: Path, value: Any) -> None:
-    write_whole(path, [json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False)])

@@ -7,7 +7,6 @@ Beside `profile.jsonl` lie, until it is whole, `profile.jsonl.passes` (a line pe
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from sglang_hetero_spec.build.profile.records import (
     read_part,
     write_profile,
 )
+from sglang_hetero_spec.files import write_lines
 
 
 class Plan(BaseModel):
@@ -109,11 +109,4 @@ class Journal:
                 raise ProfileError(f"{self._passes} was begun with another checkpoint as `{name}`; {same}.")
 
     def _write_plan(self, plan: Plan) -> None:
-        part = self._plan.with_name(f"{self._plan.name}.part")
-        try:
-            part.write_text(json.dumps(plan.model_dump(mode="json")) + "\n", encoding="ascii")
-            os.replace(part, self._plan)
-        except OSError as error:
-            raise ProfileError(
-                f"{self._plan} cannot be written ({error.strerror}); check the folder and the disk."
-            ) from None
+        write_lines(self._plan, [json.dumps(plan.model_dump(mode="json"))], ProfileError)

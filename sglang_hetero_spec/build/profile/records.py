@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass
 
 from sglang_hetero_spec.errors import HeteroError
+from sglang_hetero_spec.files import write_whole
 from sglang_hetero_spec.pool.errors import PoolError, shown
 from sglang_hetero_spec.pool.kinds import MAX_NUM_DRAFT_TOKENS, MAX_NUM_STEPS, MAX_TOPK, max_tree_nodes
 from sglang_hetero_spec.pool.schema import Name
@@ -189,17 +190,8 @@ def append_record(path: str | Path, record: ProfileRecord) -> None:
 
 
 def write_profile(path: str | Path, records: Iterable[ProfileRecord]) -> None:
-    """Write the records as `<path>.part`, then rename: the file appears whole or not at all."""
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.writelines(map(_line, records))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise ProfileError(f"{path} cannot be written ({error.strerror}); check the folder and the disk.") from None
+    """Write the records whole or not at all; ProfileError if the disk refuses."""
+    write_whole(Path(path), map(_line, records), ProfileError)
 
 
 def merged(records: Iterable[ProfileRecord]) -> tuple[ProfileRecord, ...]:

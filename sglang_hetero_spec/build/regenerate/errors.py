@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-
 from sglang_hetero_spec.errors import HeteroError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from sglang_hetero_spec.files import remedy
 
 
 class RegenerateError(HeteroError):
@@ -30,5 +27,4 @@ class RegenerateStopped(RegenerateError):
 
 def cannot_write(path: object, error: OSError) -> RegenerateStopped:
     """The sentence for a file that cannot be written."""
-    remedy = "free some space" if error.errno in _FULL else "check the folder and its permissions"
-    return RegenerateStopped(f"{path} cannot be written ({error.strerror})", remedy)
+    return RegenerateStopped(f"{path} cannot be written ({error.strerror})", remedy(error))

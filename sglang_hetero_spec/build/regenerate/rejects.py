@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sglang_hetero_spec.build.prompts import LogError, write_lines
-from sglang_hetero_spec.build.regenerate.errors import RegenerateStopped
+from sglang_hetero_spec.build.regenerate.errors import cannot_write
+from sglang_hetero_spec.files import replace_whole
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ def write(out: Path, rejects: Sequence[RejectedPrompt]) -> Path | None:
         if not rejects:
             path.unlink(missing_ok=True)
             return None
-        write_lines(path, (asdict(reject) for reject in rejects))
-    except (LogError, OSError) as error:
-        raise RegenerateStopped(str(error)) from None
+        replace_whole(path, (json.dumps(asdict(reject)).encode() + b"\n" for reject in rejects))
+    except OSError as error:
+        raise cannot_write(path, error) from None
     return path
 
 

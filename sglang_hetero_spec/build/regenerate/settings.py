@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sglang_hetero_spec.build.regenerate.errors import RegenerateError, cannot_write
+from sglang_hetero_spec.files import replace_whole
 
 # Deciding field -> how the user gives it.
 _FLAGS = {
@@ -105,13 +105,7 @@ def _load(path: Path) -> Settings:
 
 
 def _save(path: Path, settings: Settings) -> None:
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(settings), indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        replace_whole(path, [json.dumps(asdict(settings), indent=2).encode(), b"\n"])
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise cannot_write(path, error) from None

@@ -89,7 +89,7 @@ class AnswerStore:
     def finish(self, prompts: Sequence[Prompt]) -> None:
         """Write the answers to `prompts` as answers.jsonl, in their order and with their tasks, and drop the rest."""
         self.close()
-        whole = self.out.with_name(self.out.name + ".sorted.part")
+        whole = self.out.with_name(self.out.name + ".sorted.part")  # `.part` is what it is made from
         try:
             with whole.open("wb") as file:
                 for prompt, answer in self.answers(prompts):

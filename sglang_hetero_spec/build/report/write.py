@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from sglang_hetero_spec.build.report.errors import ReportError
 from sglang_hetero_spec.build.report.inputs import Inputs, read_inputs
 from sglang_hetero_spec.build.report.page import render_page
+from sglang_hetero_spec.files import write_whole
 
 REPORT_NAME = "report.html"
 
@@ -35,15 +34,5 @@ def write_report(
     inputs = read_inputs(folder)
     path = Path(out) if out is not None else Path(folder) / REPORT_NAME
     data = render_page(inputs, say).encode("utf-8")
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise ReportError(f"{path} cannot be written ({error.strerror}); check the folder and the disk.") from None
+    write_whole(path, [data], ReportError)
     return WrittenReport(path, len(data), inputs)
