@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 from sglang_hetero_spec.build.align.errors import AlignError
 from sglang_hetero_spec.build.regenerate.answers import from_line
+from sglang_hetero_spec.build.split import heldout_ids, order
 
 
 @dataclass(frozen=True)
@@ -87,27 +87,17 @@ def by_task(rows: Sequence[Row]) -> dict[str | None, list[Row]]:
 
 
 def split_rows(rows: Sequence[Row], share: float, most: int) -> Split:
-    """Held-out rows of every task, chosen by the hash of their id: the same for its own drafter and the general one.
-
-    A share of each task, at least 1 and at most `most`; every other one of them goes to `dev`. A task with one row
-    has none.
-    """
-    heldout: dict[str, int] = {}
-    for mine in by_task(rows).values():
-        count = min(most, max(1, round(share * len(mine)))) if len(mine) > 1 else 0
-        for place, row in enumerate(sorted(mine, key=_order)[:count]):
-            heldout[row.id] = place
-    return _parted(rows, heldout)
+    """Held-out rows of every task (of outliers too), as a build chooses them: the same for a task's own drafter and
+    the general one. Every other one of them goes to `dev`."""
+    chosen = heldout_ids({row.id: row.task for row in rows}, share, most)
+    return split_given(rows, [row for row in rows if row.id in chosen])
 
 
 def split_given(rows: Sequence[Row], heldout: Sequence[Row]) -> Split:
     """The same with held-out rows from a file of their own."""
-    places = {row.id: place for mine in by_task(heldout).values() for place, row in enumerate(sorted(mine, key=_order))}
+    ids = ([row.id for row in mine] for mine in by_task(heldout).values())
+    places = {id: place for mine in ids for place, id in enumerate(sorted(mine, key=order))}
     return _parted([*(row for row in rows if row.id not in places), *heldout], places)
-
-
-def _order(row: Row) -> str:
-    return sha256(row.id.encode()).hexdigest()
 
 
 def _parted(rows: Sequence[Row], heldout: Mapping[str, int]) -> Split:
