@@ -1,10 +1,10 @@
-"""The router in the server: hashed n-grams times a matrix, softmax. numpy only."""
+"""The router in the server: hashed n-grams times a matrix, softmax. numpy only, and for cold caches (features.py)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import exp
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,14 +13,21 @@ from sglang_hetero_spec.router.features import FeatureHasher
 from sglang_hetero_spec.router.schema import RouterConfig
 from sglang_hetero_spec.router.store import RouterWeights, load_router_files
 
+_sum_groups = np.add.reduceat
 
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable task; `probabilities` (float64 [num_classes]) are in the order of `classes`."""
+
+class Prediction(NamedTuple):
+    """The most probable task, its probability, and the scores of all, calibrated, in the order of `classes`."""
 
     task: str
     confidence: float
-    probabilities: np.ndarray
+    scores: list[float]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """float64 [num_classes]. Routing does without them."""
+        scores = np.array(self.scores)
+        return np.exp(scores - scores.max()) * self.confidence
 
 
 class LinearRouter:
@@ -45,23 +52,13 @@ class LinearRouter:
 
     def predict_excerpt(self, excerpt: Excerpt) -> Prediction:
         """The task of a prompt of which the ends are already cut."""
-        found = self.hasher.sparse(excerpt)
-        rows = self.coefficients.take(found.buckets, axis=0)
+        buckets, num_words, word_value, character_value = self.hasher.sparse(excerpt)
+        rows = self.coefficients.take(buckets, 0)
         # Not `@`: BLAS may wake its threads, in the event loop of a server.
-        words, characters = np.add.reduceat(rows, (0, found.num_words), axis=0).tolist()
-        scores = [
-            found.word_value * word + found.character_value * character
-            for word, character in zip(words, characters, strict=True)
-        ]
-        probabilities = _softmax(scores)
-        confidence = max(probabilities)
-        task = self.classes[probabilities.index(confidence)]
-        return Prediction(task, confidence, np.array(probabilities))
-
-
-def _softmax(scores: list[float]) -> list[float]:
-    """Plain Python: of so few numbers cheaper than four calls of numpy."""
-    highest = max(scores)
-    exponentials = [exp(score - highest) for score in scores]
-    total = sum(exponentials)
-    return [value / total for value in exponentials]
+        words, characters = _sum_groups(rows, (0, num_words)).tolist()
+        scores = [word_value * w + character_value * c for w, c in zip(words, characters, strict=True)]
+        highest = max(scores)
+        total = 0.0
+        for score in scores:
+            total += exp(score - highest)
+        return Prediction(self.classes[scores.index(highest)], 1 / total, scores)

@@ -26,11 +26,12 @@ class RequestRouter:
     def __init__(self, pool: Pool, decode: Callable[[list[int]], str] | None = None) -> None:
         """`decode` turns token ids into text, and is only ever given a few hundred; without it a request that
         has only ids goes to the fallback. RouterError if the pool's router is not right."""
-        self._pool = pool
         self._decode = decode
         self._drafter_of_task = {task.id: task.drafter for task in pool.tasks}
         self._drafters = frozenset(drafter.name for drafter in pool.drafters)
+        self._fallback = pool.fallback_drafter
         self._router = None if pool.router is None else self._load(pool)
+        self._min_confidence = 0.0 if pool.router is None else pool.router.min_confidence
 
     @property
     def router(self) -> LinearRouter | None:
@@ -47,16 +48,16 @@ class RequestRouter:
             return read_override(override, self._drafter_of_task, self._drafters)
         prediction = self.predict(text, input_ids)
         if prediction is None:
-            return Route(None, self._pool.fallback_drafter, None, "fallback")
+            return Route(None, self._fallback, None, "fallback")
         return self.decide(prediction)
 
     def decide(self, prediction: Prediction) -> Route:
         """The route that a prediction leads to under the pool's `min_confidence`."""
-        assert self._pool.router is not None
-        confidence = round(prediction.confidence, 4)
-        if prediction.confidence < self._pool.router.min_confidence:
-            return Route(prediction.task, self._pool.fallback_drafter, confidence, "fallback")
-        return Route(prediction.task, self._drafter_of_task[prediction.task], confidence, "router")
+        task, confidence, _ = prediction
+        shown = int(confidence * 1e4 + 0.5) / 1e4  # `round` goes through text
+        if confidence < self._min_confidence:
+            return Route(task, self._fallback, shown, "fallback")
+        return Route(task, self._drafter_of_task[task], shown, "router")
 
     def predict(self, text: str | None, input_ids: Sequence[int] | None) -> Prediction | None:
         """What the classifier says of a prompt; None without a classifier or anything to read."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 Source = Literal["router", "request", "fallback", "online"]
 SOURCES: tuple[str, ...] = get_args(Source)
 TAG_KEYS = frozenset({"task", "drafter", "confidence", "source"})
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """Which drafter serves a request, and who said so.
 
     `task` and `confidence` are the router's, also where its confidence was too low (`fallback`); None where it

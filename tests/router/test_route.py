@@ -46,6 +46,15 @@ def test_text_and_ids_go_to_the_drafter_of_their_task(router: RequestRouter) -> 
         assert router.route(None, array("q", ids_of(prompt)), None) == by_text
 
 
+def test_the_confidence_is_told_to_four_digits(router: RequestRouter) -> None:
+    prompts = [toy_prompt(task, 500)[:cut] for task in ("code", "sums", "letters") for cut in range(1, 40)]
+    for prompt in prompts:
+        prediction, route = router.predict(prompt, None), router.route(prompt, None, None)
+        assert prediction is not None and route.confidence == round(prediction.confidence, 4)
+        assert prediction.confidence == prediction.probabilities.max()
+        assert prediction.probabilities.sum() == pytest.approx(1)
+
+
 def test_text_is_read_where_both_are_given(router: RequestRouter) -> None:
     route = router.route(toy_prompt("code", 5), ids_of(toy_prompt("sums", 5)), None)
     assert route.task == "code"
