@@ -27,10 +27,10 @@ class Excerpt(NamedTuple):
 def excerpt_text(text: str, head_bytes: int, tail_bytes: int) -> Excerpt:
     """The whole text if it fits the budget, else its first `head_bytes` and its last `tail_bytes`."""
     budget = head_bytes + tail_bytes
-    encoded = _utf8(text[: budget + 1])  # a character has at least one byte
+    encoded = text[: budget + 1].encode("utf-8", "surrogatepass")  # a character has at least one byte
     if len(encoded) <= budget:
         return Excerpt(encoded)
-    return Excerpt(encoded[:head_bytes], _utf8(text[-tail_bytes:])[-tail_bytes:])
+    return Excerpt(encoded[:head_bytes], text[-tail_bytes:].encode("utf-8", "surrogatepass")[-tail_bytes:])
 
 
 def excerpt_ids(ids: Sequence[int], decode: Callable[[list[int]], str], head_bytes: int, tail_bytes: int) -> Excerpt:

@@ -12,6 +12,7 @@ copy that casts), and its work on the some hundred numbers that it gets hardly a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 from zlib import crc32
@@ -19,7 +20,7 @@ from zlib import crc32
 import numpy as np
 from numpy import add, empty, fromiter, multiply, ndarray, not_equal, right_shift
 
-from sglang_hetero_spec.router.excerpt import Excerpt, excerpt_text
+from sglang_hetero_spec.router.excerpt import Excerpt, excerpt_ids, excerpt_text
 from sglang_hetero_spec.router.schema import FeatureSpec
 
 _U = np.dtype(np.uint32)
@@ -66,18 +67,6 @@ _WORDS = _word_table()
 _WORD = re.compile(rb"[0_a-z\x80-\xf7]+")  # what `_WORDS` leaves, for explanations
 
 
-class SparseVector(NamedTuple):
-    """Distinct buckets (uint32 [n], ascending): `num_words` of value `word_value`, the others of `character_value`.
-
-    Neither part is empty: even an empty prompt has its ends, as a pair of words and as a pair of characters.
-    """
-
-    buckets: np.ndarray
-    num_words: int
-    word_value: float
-    character_value: float
-
-
 class FeatureHasher:
     """Turns excerpts into sparse vectors of `num_buckets` features.
 
@@ -91,22 +80,30 @@ class FeatureHasher:
         self.num_buckets = 2 * self.group_buckets
         self._shift = np.array(32 - spec.bucket_bits, dtype=_U)
         self._first_character = np.array(self.group_buckets, dtype=_U)
+        self._head_bytes, self._tail_bytes = spec.head_bytes, spec.tail_bytes
         self._runs = tuple((n, _RUN_TYPES[n]) for n in spec.char_ngrams)
 
     def excerpt(self, text: str) -> Excerpt:
         """Both ends of `text` within this feature definition's budget."""
-        return excerpt_text(text, self.spec.head_bytes, self.spec.tail_bytes)
+        return excerpt_text(text, self._head_bytes, self._tail_bytes)
+
+    def excerpt_of_ids(self, ids: Sequence[int], decode: Callable[[list[int]], str]) -> Excerpt:
+        """The same of token ids."""
+        return excerpt_ids(ids, decode, self._head_bytes, self._tail_bytes)
 
     def vector(self, excerpt: Excerpt) -> tuple[np.ndarray, np.ndarray]:
         """Buckets (uint32 [n], ascending, distinct) and their values (float32 [n])."""
-        found = self.sparse(excerpt)
-        values = np.empty(len(found.buckets), dtype=np.float32)
-        values[: found.num_words] = found.word_value
-        values[found.num_words :] = found.character_value
-        return found.buckets, values
+        buckets, num_words, word_value, character_value = self.sparse(excerpt)
+        values = np.empty(len(buckets), dtype=np.float32)
+        values[:num_words] = word_value
+        values[num_words:] = character_value
+        return buckets, values
 
-    def sparse(self, excerpt: Excerpt) -> SparseVector:
-        """The same in the form in which it is cheapest to score."""
+    def sparse(self, excerpt: Excerpt) -> tuple[np.ndarray, int, float, float]:
+        """The same in the form in which it is cheapest to score: buckets, how many are words', values of both sorts.
+
+        Neither sort is missing: even an empty prompt has its ends, as a pair of words and as a pair of characters.
+        """
         padded, first_character = self._padded_buckets(_folded(excerpt))
         found = padded[:-1]
         found.sort()
@@ -114,7 +111,7 @@ class FeatureHasher:
         buckets = found.compress(is_last)
         num_words = is_last[:first_character].tobytes().count(1)
         num_characters = len(buckets) - num_words
-        return SparseVector(buckets, num_words, num_words**-0.5, _CHARACTERS_LENGTH * num_characters**-0.5)
+        return buckets, num_words, num_words**-0.5, _CHARACTERS_LENGTH * num_characters**-0.5
 
     def buckets(self, excerpt: Excerpt) -> np.ndarray:
         """Bucket (uint32) of every n-gram, repeated ones included, in the order of `terms`."""
@@ -141,15 +138,12 @@ class FeatureHasher:
 
         The last element is any bucket of words: after sorting it still differs from its neighbour, a character's.
         """
-        runs = _runs(folded, self._runs)
-        words = _word_hashes(folded)
-        num_pairs = len(words) - 1
+        hashed = [_START_HASH, *map(crc32, folded.translate(_WORDS).split()), _END_HASH]
+        words = fromiter(hashed, _U, len(hashed))
+        num_pairs = len(hashed) - 1
         first_character = 2 * num_pairs - 1
-        hashes = empty(first_character + sum(map(len, runs)) + 1, _U)
-        end = first_character
-        for run in runs:
-            start, end = end, end + len(run)
-            hashes[start:end] = run
+        hashes = empty(first_character + len(self._runs) * len(folded) + 1, _U)
+        hashes = hashes[: self._fill_runs(hashes, first_character, folded) + 1]
         # The ends are words in pairs only: what every prompt has would act as an intercept.
         hashes[: num_pairs - 1] = words[1:-1]
         pairs = hashes[num_pairs - 1 : first_character]
@@ -162,24 +156,19 @@ class FeatureHasher:
         add(characters, self._first_character, characters)
         return hashes, first_character
 
+    def _fill_runs(self, hashes: np.ndarray, start: int, folded: bytes) -> int:
+        """Write every run of n bytes, for each n of the definition, as an integer; the position after the last."""
+        padded = folded + b"\0\0\0"
+        for n, dtype in self._runs:
+            end = start + max(len(folded) - n + 1, 0)
+            hashes[start:end] = ndarray((end - start,), dtype, padded, 0, (1,))
+            if n == 3:
+                hashes[start:end] &= _THREE_BYTES
+            start = end
+        return start
+
 
 def _folded(excerpt: Excerpt) -> bytes:
     if excerpt.tail is None:
         return b"".join((START, excerpt.head, END)).translate(_FOLD)
     return b"".join((START, excerpt.head, GAP, excerpt.tail, END)).translate(_FOLD)
-
-
-def _word_hashes(folded: bytes) -> np.ndarray:
-    """uint32, of START, the words and END."""
-    hashes = [_START_HASH, *map(crc32, folded.translate(_WORDS).split()), _END_HASH]
-    return fromiter(hashes, _U, len(hashes))
-
-
-def _runs(folded: bytes, lengths: tuple[tuple[int, np.dtype], ...]) -> list[np.ndarray]:
-    """Every run of n bytes, for each n and its type, as an integer; views of the bytes where nothing is masked."""
-    padded = folded + b"\0\0\0"
-    found = []
-    for n, dtype in lengths:
-        run = ndarray((max(len(folded) - n + 1, 0),), dtype, padded, 0, (1,))
-        found.append(run & _THREE_BYTES if n == 3 else run)
-    return found

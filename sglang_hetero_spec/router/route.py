@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sglang_hetero_spec.pool import Pool
 from sglang_hetero_spec.router.errors import OverrideError, RouterError
-from sglang_hetero_spec.router.excerpt import Excerpt, excerpt_ids
+from sglang_hetero_spec.router.excerpt import Excerpt
 from sglang_hetero_spec.router.override import read_override
 from sglang_hetero_spec.router.predict import LinearRouter, Prediction
 from sglang_hetero_spec.router.tag import Route, Source
@@ -49,10 +49,6 @@ class RequestRouter:
         prediction = self.predict(text, input_ids)
         if prediction is None:
             return Route(None, self._fallback, None, "fallback")
-        return self.decide(prediction)
-
-    def decide(self, prediction: Prediction) -> Route:
-        """The route that a prediction leads to under the pool's `min_confidence`."""
         task, confidence, _ = prediction
         shown = int(confidence * 1e4 + 0.5) / 1e4  # `round` goes through text
         if confidence < self._min_confidence:
@@ -61,21 +57,19 @@ class RequestRouter:
 
     def predict(self, text: str | None, input_ids: Sequence[int] | None) -> Prediction | None:
         """What the classifier says of a prompt; None without a classifier or anything to read."""
-        if self._router is None:
+        router = self._router
+        if router is None:
             return None
-        excerpt = self._excerpt(self._router, text, input_ids)
+        excerpt = router.hasher.excerpt(text) if isinstance(text, str) else self._excerpt_of_ids(router, input_ids)
         if excerpt is None or excerpt.is_blank:
             return None
-        return self._router.predict_excerpt(excerpt)
+        return router.predict_excerpt(excerpt)
 
-    def _excerpt(self, router: LinearRouter, text: str | None, input_ids: Sequence[int] | None) -> Excerpt | None:
-        if isinstance(text, str):
-            return router.hasher.excerpt(text)
+    def _excerpt_of_ids(self, router: LinearRouter, input_ids: Sequence[int] | None) -> Excerpt | None:
         if input_ids is None or self._decode is None or len(input_ids) == 0:
             return None
-        spec = router.config.features
         try:
-            return excerpt_ids(input_ids, self._decode, spec.head_bytes, spec.tail_bytes)
+            return router.hasher.excerpt_of_ids(input_ids, self._decode)
         except _UNDECODABLE as error:
             logger.debug("HETERO: ids that cannot be decoded go to the fallback drafter (%s)", error)
             return None
