@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sglang_hetero_spec.router.excerpt import Excerpt, excerpt_ids, excerpt_text
-from sglang_hetero_spec.router.features import FeatureHasher
+from sglang_hetero_spec.router.features import FeatureHasher, _folded
 from sglang_hetero_spec.router.schema import FeatureSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +63,13 @@ def test_the_buckets_are_those_of_the_definition(text: str) -> None:
     hasher = FeatureHasher(spec)
     buckets, _ = hasher.vector(hasher.excerpt(text))
     assert buckets.tolist() == sorted(reference_buckets(text, spec))
+
+
+@given(ANY_TEXT)
+def test_what_stands_behind_the_buckets_is_none_of_the_characters(text: str) -> None:
+    """Else the last bucket would be lost where it has the same number."""
+    padded, _ = HASHER._padded_buckets(_folded(HASHER.excerpt(text)))
+    assert padded[-1] < HASHER.group_buckets <= padded[-2]
 
 
 @given(ANY_TEXT)
