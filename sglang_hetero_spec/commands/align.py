@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sglang_hetero_spec.commands.output import DONE, UsageError, console, print_json, say
+from sglang_hetero_spec.commands.output import DONE, FAILED, UsageError, console, print_json, say
 
 if TYPE_CHECKING:
     from sglang_hetero_spec.build.align import AlignRequest, AlignResult
@@ -51,8 +51,13 @@ def add(subcommands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     request = request_of(args)
     from sglang_hetero_spec.build.align import align
+    from sglang_hetero_spec.build.align.errors import AlignStopped
 
-    result = align(request, say)
+    try:
+        result = align(request, say)
+    except AlignStopped as error:
+        say(f"hetero-spec: {error}")
+        return FAILED
     if args.json:
         print_json(result.made)
     else:

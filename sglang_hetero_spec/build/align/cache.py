@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sglang_hetero_spec.build.align.answers import Row, by_task
 from sglang_hetero_spec.build.align.batches import AnswerHead, as_tensors, bucketed
-from sglang_hetero_spec.build.align.errors import AlignError
+from sglang_hetero_spec.build.align.errors import AlignStopped
 from sglang_hetero_spec.build.align.losses import log_probs
 
 Kind = Literal["hidden", "topk"]
@@ -80,7 +80,7 @@ def fill(
     batch_tokens: int,
     say: Callable[[str], None],
 ) -> Shards:
-    """Run the target where a shard is missing; AlignError if the disk does not take it."""
+    """Run the target where a shard is missing; AlignStopped if the disk does not take it."""
     folder.mkdir(parents=True, exist_ok=True)
     places: dict[str, tuple[Path, int]] = {}
     shards = list(_sharded(rows))
@@ -138,7 +138,7 @@ def _write(path: Path, tensors: dict[str, Tensor]) -> None:
         part.replace(path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
-        raise AlignError(
+        raise AlignStopped(
             f"{path.parent} cannot take what is kept of the target ({str(error)[:120]}); free disk space, or set"
             " `cache: none`, and run the same command again."
         ) from None

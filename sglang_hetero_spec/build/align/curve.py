@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sglang_hetero_spec.build.align.errors import AlignError
+from sglang_hetero_spec.build.align.errors import AlignStopped
 from sglang_hetero_spec.build.align.evaluate import Counts
 from sglang_hetero_spec.files import write_lines
 
@@ -56,7 +56,7 @@ class Curve:
 
     def _write(self) -> None:
         if self._is_writer:
-            write_lines(self.path, (json.dumps(point.as_dict()) for point in self.points), AlignError)
+            write_lines(self.path, (json.dumps(point.as_dict()) for point in self.points), AlignStopped)
 
 
 def _point(line: str) -> Point:

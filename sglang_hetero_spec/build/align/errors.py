@@ -11,6 +11,10 @@ class AlignError(HeteroError):
     """Input or settings that no drafter can be made from: what, where, what to do."""
 
 
+class AlignStopped(AlignError):
+    """The disk refused: what is finished is kept, and the same command goes on once there is room (exit code 1)."""
+
+
 class DivergedError(AlignError):
     """The loss or its gradient is not finite; `checkpoint` is the last good one, if there is any."""
 

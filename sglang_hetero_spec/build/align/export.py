@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from sglang_hetero_spec.build.align.errors import AlignError
+from sglang_hetero_spec.build.align.errors import AlignStopped
 
 _TOKENIZER = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "vocab.json", "vocab.txt",
@@ -34,7 +34,7 @@ def export(model: Any, tokenizer_from: str, dtype: torch.dtype, staging: Path, o
         model.to("cpu").to(dtype).save_pretrained(staging)
         _save_tokenizer(tokenizer_from, staging)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise AlignError(
+        raise AlignStopped(
             f"{out} cannot take the drafter ({' '.join(str(error).split())[:120]}); free disk space and run the same"
             " command again: training is not repeated."
         ) from None

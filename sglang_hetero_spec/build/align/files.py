@@ -6,14 +6,14 @@ import hashlib
 from pathlib import Path
 
 from sglang_hetero_spec import files
-from sglang_hetero_spec.build.align.errors import AlignError
+from sglang_hetero_spec.build.align.errors import AlignStopped
 
 _EDGE_BYTES = 1 << 20
 
 
 def write_json(path: Path, value: object) -> None:
-    """Whole or not at all; AlignError if the disk refuses."""
-    files.write_json(path, value, AlignError)
+    """Whole or not at all; AlignStopped if the disk refuses."""
+    files.write_json(path, value, AlignStopped)
 
 
 def fingerprint(name_or_path: str) -> str:

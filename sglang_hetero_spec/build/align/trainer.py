@@ -18,7 +18,7 @@ from sglang_hetero_spec.build.align import checkpoints
 from sglang_hetero_spec.build.align.answers import Row
 from sglang_hetero_spec.build.align.batches import AnswerHead, Collator, PlannedBatches
 from sglang_hetero_spec.build.align.curve import Curve, Point
-from sglang_hetero_spec.build.align.errors import AlignError, DivergedError
+from sglang_hetero_spec.build.align.errors import AlignStopped, DivergedError
 from sglang_hetero_spec.build.align.evaluate import Counts, as_row, measure
 from sglang_hetero_spec.build.align.losses import LOGIT_LOSSES, cross_entropy
 from sglang_hetero_spec.build.align.optimizers import MuonAdamW, adamw
@@ -135,7 +135,7 @@ class AlignTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         except (OSError, SafetensorError, RuntimeError) as error:
             kept = checkpoints.latest(folder)
-            raise AlignError(
+            raise AlignStopped(
                 f"The checkpoint of step {self.state.global_step} cannot be written to {folder}"
                 f" ({' '.join(str(error).split())[:120]}); free disk space and run the same command again: it goes on"
                 f" from {kept if kept else 'the start'}."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,21 @@ def test_bad_input_is_one_sentence(
     said = capsys.readouterr()
     assert says in said.err and said.out == ""
     assert said.err.count("\n") == 1
+
+
+def test_a_full_disk_is_no_bad_input(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another code: a build leaves out what cannot be made, not what the next run can make."""
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    flags = ["align", "--target", str(shop / "target"), "--answers", str(shop / "answers.jsonl"), "--general"]
+    assert cli.main([*flags, "--out", str(tmp_path / "o")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "cannot be written (No space left on device); free some space." in said
 
 
 def test_the_result_is_one_json_object(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
