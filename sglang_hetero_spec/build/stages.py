@@ -35,10 +35,11 @@ class Stage:
         `work` to go on from, where it was begun with the same key."""
         if self.is_done:
             return False
-        if self.folder.is_dir() and _read(self.folder / KEY) != self._text:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if any(self.folder.iterdir()) and _read(self.folder / KEY) != self._text:
             say(f"{self.folder.name}: made from other input or settings, begun anew")
             shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir()
         write_lines(self.folder / KEY, [self._text], HeteroError)
         work(self.folder)
         write_lines(self.folder / DONE, [self._text], HeteroError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +56,28 @@ def run(args: argparse.Namespace) -> int:
     try:
         with terminated_like_interrupted():
             built = build(recipe, args.out, say)
-    except (RegenerateStopped, ServingError) as error:
-        say(f"hetero-spec: {error} What is finished is kept: the same command goes on from there.")
+    except RegenerateStopped as error:
+        say(f"hetero-spec: {error}")
+        return FAILED
+    except (ServingError, OSError) as error:
+        what = disk_refused(error) if isinstance(error, OSError) else str(error)
+        say(f"hetero-spec: {what} What is finished is kept: the same command goes on from there.")
         return FAILED
     show(recipe, built, args.json)
     return DONE
+
+
+def disk_refused(error: OSError) -> str:
+    """The sentence for a file that could not be copied or written; what is no matter of the disk is raised again."""
+    failed = error.args[0] if isinstance(error, shutil.Error) else None
+    if isinstance(failed, list):
+        _, path, reason = failed[0]
+        reason = reason.rpartition("] ")[2].partition(":")[0]
+    elif error.errno is None or isinstance(error, ConnectionError):
+        raise error
+    else:
+        path, reason = error.filename or "A file", error.strerror
+    return f"{path} cannot be written ({reason}); free some space, or check the folder and its permissions."
 
 
 def overrides(args: argparse.Namespace) -> dict[str, Any]:

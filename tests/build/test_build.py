@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,8 +42,8 @@ def write_log(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def refused(ran: subprocess.CompletedProcess[str]) -> str:
-    assert ran.returncode == 2 and "Traceback" not in ran.stderr, ran.stderr
+def refused(ran: subprocess.CompletedProcess[str], code: int = 2) -> str:
+    assert ran.returncode == code and "Traceback" not in ran.stderr, ran.stderr
     return [line for line in ran.stderr.splitlines() if line.startswith("hetero-spec: ")][-1]
 
 
@@ -65,6 +66,16 @@ def test_three_prompts(tmp_path: Path) -> None:
 def test_a_target_that_is_not_there(tmp_path: Path) -> None:
     said = refused(run(write_log(tmp_path / "log.jsonl", ["a"]), tmp_path / "pool", tmp_path / "nowhere"))
     assert "nowhere" in said
+
+
+def test_a_target_that_sglang_cannot_load(tmp_path: Path) -> None:
+    target = Path(shutil.copytree(TARGET, tmp_path / "target"))
+    config = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps({**config, "model_type": "no_such", "architectures": ["NoSuch"]}))
+    log = write_log(tmp_path / "log.jsonl", [f"prompt {number}" for number in range(20)])
+    said = refused(run(log, tmp_path / "pool", target), code=1)
+    assert "model type `no_such`" in said and "its log is" in said
+    assert (Layout(tmp_path / "pool").partition / "stage.done").exists()
 
 
 def test_a_second_build_into_one_folder(tmp_path: Path) -> None:

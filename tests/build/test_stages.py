@@ -33,6 +33,13 @@ def test_a_fault_leaves_what_was_made(tmp_path: Path) -> None:
     assert seen == [True]
 
 
+def test_a_key_that_could_not_be_written_is_no_other_key(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    said: list[str] = []
+    assert Stage(tmp_path / "one", {"a": 1}).run(lambda folder: None, said.append)
+    assert said == []
+
+
 def test_another_key_begins_anew(tmp_path: Path) -> None:
     said: list[str] = []
     Stage(tmp_path / "one", {"a": 1}).run(lambda folder: (folder / "old").write_text("x") and None, said.append)
