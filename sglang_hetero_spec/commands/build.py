@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def disk_refused(error: OSError) -> str:
-    """The sentence for a file that could not be copied or written; what is no matter of the disk is raised again."""
+    """The sentence for a file that could not be read or written; what is no matter of the disk is raised again."""
     failed = error.args[0] if isinstance(error, shutil.Error) else None
     if isinstance(failed, list):
         _, path, reason = failed[0]
@@ -77,7 +77,7 @@ def disk_refused(error: OSError) -> str:
         raise error
     else:
         path, reason = error.filename or "A file", error.strerror
-    return f"{path} cannot be written ({reason}); free some space, or check the folder and its permissions."
+    return f"{path} cannot be read or written ({reason}); free some space, or check the folder and its permissions."
 
 
 def overrides(args: argparse.Namespace) -> dict[str, Any]:
