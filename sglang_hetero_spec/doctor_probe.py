@@ -109,9 +109,7 @@ def _hooks() -> Iterator[dict[str, str]]:
 def _ledger() -> Iterator[dict[str, str]]:
     from sglang_hetero_spec.ledger import check_ledger
 
-    yield _listed(
-        "ledger", check_ledger(), "SGLang's functions are those we know", "reinstall the pinned SGLang"
-    )
+    yield _listed("ledger", check_ledger(), "SGLang's functions are those we know", "reinstall the pinned SGLang")
 
 
 def _listed(name: str, problems: list[str], fine: str, remedy: str) -> dict[str, str]:

@@ -11,8 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from sglang_hetero_spec.build.layout import GENERAL, Layout
-from sglang_hetero_spec.build.recipe import Recipe
+from sglang_hetero_spec.commands.output import BAD_INPUT
 from sglang_hetero_spec.errors import HeteroError
 
 _POLL_SECONDS = 0.2
@@ -20,6 +19,10 @@ _POLL_SECONDS = 0.2
 
 class AlignmentsFailed(HeteroError):
     """No drafter could be made."""
+
+
+class AlignmentsStopped(HeteroError):
+    """An alignment broke off that may go on (a full disk, too little memory); the others are made."""
 
 
 @dataclass(frozen=True)
@@ -30,53 +33,76 @@ class NotMade:
     reason: str
 
 
-def align_all(
-    recipe: Recipe, layout: Layout, tasks: Sequence[str], config: Path, say: Callable[[str], None]
-) -> list[NotMade]:
-    """Make the general drafter and one for each task; those that failed come back with the reason.
+@dataclass(frozen=True)
+class Alignments:
+    """What all alignments of a build share. base: what they go on from; config: align.yaml; cache: of the target."""
 
-    AlignmentsFailed if none could be made.
+    target: str
+    base: str | None
+    split: Path
+    config: Path
+    cache: Path
+    logs: Path
+    jobs: int | None
+
+    def arguments(self, job: Job) -> list[str]:
+        """Of `hetero-spec align`."""
+        which = ["--general"] if job.task is None else ["--task", job.task]
+        base = [] if self.base is None else ["--base", self.base]
+        return [
+            "align", "--target", self.target, "--answers", str(self.split / "train.jsonl"),
+            "--heldout", str(self.split / "heldout.jsonl"), *which, *base, "--config", str(self.config),
+            "--cache", str(self.cache), "--out", str(job.out),
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One drafter to make in `out`. task: None learns from all tasks."""
+
+    name: str
+    task: str | None
+    out: Path
+
+
+def align_all(shared: Alignments, jobs: Sequence[Job], say: Callable[[str], None]) -> list[NotMade]:
+    """Make the drafters, the longest first; those that cannot be made come back with the reason.
+
+    AlignmentsFailed if none could be made; AlignmentsStopped if the same call may make more of them.
     """
-    names = [GENERAL, *tasks]  # the longest first
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = min(len(names), recipe.jobs or max(1, cores // 2))
-    threads = max(1, cores // jobs)
-    logs = layout.stage("logs")
-    logs.mkdir(parents=True, exist_ok=True)
+    at_once = min(len(jobs), shared.jobs or max(1, cores // 2))
+    threads = max(1, cores // at_once)
+    shared.logs.mkdir(parents=True, exist_ok=True)
     failed: list[NotMade] = []
-    waiting, running = list(names), {}
+    stopped: list[NotMade] = []
+    waiting, running = list(jobs), {}
     began = time.monotonic()
     with ExitStack() as stack:
         while waiting or running:
-            while waiting and len(running) < jobs:
-                name = waiting.pop(0)
-                log = logs / f"align-{name}.log"
-                running[name] = stack.enter_context(_started(_arguments(recipe, layout, name, config), log, threads))
+            while waiting and len(running) < at_once:
+                job = waiting.pop(0)
+                log = shared.logs / f"align-{job.name}.log"
+                running[job.name] = stack.enter_context(_started(shared.arguments(job), log, threads))
             for name, process in list(running.items()):
                 code = process.poll()
                 if code is None:
                     continue
                 del running[name]
+                outcome = "done"
                 if code != 0:
-                    failed.append(NotMade(name, _last_sentence(logs / f"align-{name}.log", code)))
-                done = len(names) - len(waiting) - len(running)
-                left = (time.monotonic() - began) / done * (len(names) - done)
-                outcome = f"left out: {failed[-1].reason}" if code != 0 else "done"
-                say(f"align: {name} {outcome} ({done} of {len(names)}, about {left / 60:.0f} min left)")
+                    item = NotMade(name, _last_sentence(shared.logs / f"align-{name}.log", code))
+                    (failed if code == BAD_INPUT else stopped).append(item)
+                    outcome = f"{'left out' if code == BAD_INPUT else 'broke off'}: {item.reason}"
+                done = len(jobs) - len(waiting) - len(running)
+                left = (time.monotonic() - began) / done * (len(jobs) - done)
+                say(f"align: {name} {outcome} ({done} of {len(jobs)}, about {left / 60:.0f} min left)")
             time.sleep(_POLL_SECONDS)
-    if len(failed) == len(names):
-        raise AlignmentsFailed(f"No drafter could be aligned; {GENERAL}: {failed[0].reason}")
+    if stopped:
+        raise AlignmentsStopped(f"The alignment of `{stopped[0].name}` broke off: {stopped[0].reason}")
+    if len(failed) == len(jobs):
+        raise AlignmentsFailed(f"No drafter could be aligned; {failed[0].name}: {failed[0].reason}")
     return failed
-
-
-def _arguments(recipe: Recipe, layout: Layout, name: str, config: Path) -> list[str]:
-    which = ["--general"] if name == GENERAL else ["--task", name]
-    base = [] if recipe.base is None else ["--base", recipe.base]
-    return [
-        "align", "--target", recipe.target, "--answers", str(layout.split / "train.jsonl"),
-        "--heldout", str(layout.split / "heldout.jsonl"), *which, *base, "--config", str(config),
-        "--out", str(layout.drafter(name)),
-    ]  # fmt: skip
 
 
 class _started:
@@ -111,4 +137,9 @@ class _started:
 def _last_sentence(log: Path, code: int) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     ours = [line.removeprefix("hetero-spec: ") for line in lines if line.startswith("hetero-spec: ")]
-    return ours[-1] if ours else f"it ended with code {code}; {log} has what it said."
+    if ours:
+        return ours[-1]
+    return (
+        f"it ended with code {code}, {log} has what it said; run the same command again, with fewer --jobs if memory"
+        " was short."
+    )

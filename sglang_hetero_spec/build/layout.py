@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GENERAL = "general"
+BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,16 @@ class Layout:
 
     def drafter(self, name: str) -> Path:
         return self.work / "drafters" / name
+
+    @property
+    def base(self) -> Path:
+        """The drafter that the others go on from, where the build makes one."""
+        return self.stage(BASE) / BASE
+
+    @property
+    def cache(self) -> Path:
+        """What is kept of the target while drafters are aligned."""
+        return self.stage("cache")
 
     @property
     def profile(self) -> Path:

@@ -12,18 +12,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sglang_hetero_spec.build.align.settings import AlignSettings
 from sglang_hetero_spec.build.assemble import assemble
 from sglang_hetero_spec.build.assign.assignment import assign
 from sglang_hetero_spec.build.assign.fit_router import fit_priced_router
 from sglang_hetero_spec.build.assign.result import Assignment, read_assignment, write_assignment
-from sglang_hetero_spec.build.drafters import NotMade, align_all
+from sglang_hetero_spec.build.drafters import Alignments, Job, NotMade, align_all
 from sglang_hetero_spec.build.labelled import write_labelled
-from sglang_hetero_spec.build.layout import GENERAL, Layout
+from sglang_hetero_spec.build.layout import BASE, GENERAL, Layout
 from sglang_hetero_spec.build.locks import directory_lock
 from sglang_hetero_spec.build.partition import Partition, Partitioner, TaskFound, distinct_prompts, partition_log
 from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
 from sglang_hetero_spec.build.profile.records import Settings, read_profile
-from sglang_hetero_spec.build.profile.serve_pool import measure_pool
+from sglang_hetero_spec.build.profile.serve_pool import measure_routings
 from sglang_hetero_spec.build.prompts import LogError, read_log, read_prompts, write_prompts, write_whole
 from sglang_hetero_spec.build.recipe import Recipe
 from sglang_hetero_spec.build.regenerate import Options, regenerate
@@ -161,25 +162,58 @@ class _Build:
             lambda folder: write_split(folder, read_prompts(prompts), self.layout.answers, self.recipe.heldout_share),
         )
 
-    def _align(self) -> tuple[NotMade, ...]:
-        settings = self.recipe.align.model_copy(update={"seed": self.recipe.seed})
-        tasks = [task.id for task in self._tasks()]
-        key = {
-            "target": fingerprint(self.recipe.target), "base": self.recipe.base and fingerprint(self.recipe.base),
-            "train": digest(self.layout.split / "train.jsonl"), "heldout": digest(self.layout.split / "heldout.jsonl"),
-            "settings": settings.model_dump(), "tasks": tasks,
-        }  # fmt: skip
+    def _base(self) -> str | None:
+        """What the alignments go on from: the user's own, or one made here, or nothing."""
+        if self.recipe.base is not None or self.recipe.base_tokens is None:
+            return self.recipe.base
+        each = max(1, self.recipe.base_tokens // len(self._tasks()))
+        settings = self._align_settings().model_copy(update={"tokens": each})
 
         def work(folder: Path) -> None:
-            import yaml
+            align_all(self._alignments(None, folder, settings), [Job(BASE, None, self.layout.base)], self.say)
 
-            write_whole(folder / "align.yaml", [yaml.safe_dump(settings.model_dump())])
-            failed = align_all(self.recipe, self.layout, tasks, folder / "align.yaml", self.say)
+        self._stage(BASE, self._align_key(None, settings), work)
+        return str(self.layout.base)
+
+    def _align(self) -> tuple[NotMade, ...]:
+        base = self._base()
+        settings = self._align_settings()
+        if base is not None:
+            fresh = "muon" if settings.shape is not None else None
+            kept = {"shape": None, "layers": None, "optimizer": settings.optimizer or fresh}
+            settings = settings.model_copy(update=kept)
+        tasks = [task.id for task in self._tasks()]
+
+        def work(folder: Path) -> None:
+            names = {GENERAL: None, **{task: task for task in tasks}}
+            jobs = [Job(name, task, self.layout.drafter(name)) for name, task in names.items()]
+            failed = align_all(self._alignments(base, folder, settings), jobs, self.say)
             write_whole(folder / "not_made.json", [json.dumps([vars(item) for item in failed])])
+            shutil.rmtree(self.layout.cache, ignore_errors=True)
 
-        self._stage("drafters", key, work)
+        self._stage("drafters", self._align_key(base, settings) | {"tasks": tasks}, work)
         rows = json.loads((self.layout.stage("drafters") / "not_made.json").read_text(encoding="utf-8"))
         return tuple(NotMade(**row) for row in rows)
+
+    def _align_settings(self) -> AlignSettings:
+        return self.recipe.align.model_copy(update={"seed": self.recipe.seed})
+
+    def _align_key(self, base: str | None, settings: AlignSettings) -> dict[str, Any]:
+        return {
+            "target": fingerprint(self.recipe.target), "base": base and fingerprint(base),
+            "train": digest(self.layout.split / "train.jsonl"), "heldout": digest(self.layout.split / "heldout.jsonl"),
+            "settings": settings.model_dump(),
+        }  # fmt: skip
+
+    def _alignments(self, base: str | None, folder: Path, settings: AlignSettings) -> Alignments:
+        import yaml
+
+        config = folder / "align.yaml"
+        write_whole(config, [yaml.safe_dump(settings.model_dump())])
+        layout = self.layout
+        return Alignments(
+            self.recipe.target, base, layout.split, config, layout.cache, layout.stage("logs"), self.recipe.jobs
+        )
 
     def _profile(self, not_made: tuple[NotMade, ...]) -> None:
         chosen, missing = self.recipe.profile, {item.name for item in not_made}
@@ -269,7 +303,7 @@ class _Build:
         return pool
 
     def _measure(self) -> None:
-        """What the pool really does, beside what the profile's model says of it."""
+        """What the pool really does, beside no speculation and what the profile's model says of it."""
         pool, prompts = self.layout.pool, self.layout.split / "prompts.jsonl"
         assignment = read_assignment(self.layout.assignment)
         key = {"pool": digest(pool / MANIFEST_NAME), "assignment": digest(self.layout.assignment)}
@@ -277,9 +311,14 @@ class _Build:
         predicted = {task.task: task.expected.tokens_per_second for task in assignment.tasks}
 
         def work(folder: Path) -> None:
-            found = measure_pool(self.recipe.target, pool, prompts, options, traffic=assignment.traffic)
+            found = measure_routings(
+                self.recipe.target, pool, prompts, ["none", "task"], options, traffic=assignment.traffic
+            )
+            plain, ours = found["none"], found["task"]
             said = {**predicted, None: assignment.expected.tokens_per_second}
-            write_measured(folder / MEASURED_NAME, runs_of(found.tasks + found.mixed, "hetero", predicted=said))
+            runs = runs_of(plain.tasks + plain.mixed, "none")
+            runs += runs_of(ours.tasks + ours.mixed, "hetero", predicted=said)
+            write_measured(folder / MEASURED_NAME, runs)
 
         self._stage("bench", key, work)
 

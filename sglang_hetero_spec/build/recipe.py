@@ -68,7 +68,9 @@ class AssignSettings(_Strict):
 
 class Recipe(_Strict):
     """drafters: name -> checkpoint, candidates beside the aligned ones. base: what alignment starts from (null: as
-    `align` says). jobs: alignments at a time (null: one per two cores). flags: SGLang's, for every server.
+    `align` says). base_tokens: without `base`, tokens of all tasks together that one drafter learns from before the
+    general drafter and those of the tasks go on from it (null: each starts by itself). jobs: alignments at a time
+    (null: one per two cores). flags: SGLang's, for every server.
 
     heldout_share: of each task's prompts, for early stop and profile, never trained on. measure: serve the finished
     pool for the report.
@@ -79,6 +81,7 @@ class Recipe(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     heldout_share: Share = 0.1
     base: str | None = None
+    base_tokens: Count | None = None
     drafters: dict[str, str] = {}
     jobs: Count | None = None
     flags: list[str] = []

@@ -42,9 +42,7 @@ def print_results(out: Console, results: Results, names: dict[str, str], general
         out.print()
 
 
-def task_table(
-    results: Results, concurrency: int, names: dict[str, str], general: str, wide: bool = True
-) -> Table:
+def task_table(results: Results, concurrency: int, names: dict[str, str], general: str, wide: bool = True) -> Table:
     """wide: there is room for the names of tasks; else their ids."""
     from rich import box
     from rich.markup import escape
@@ -68,10 +66,7 @@ def task_table(
         table.add_column(heading, footer=foot, justify="left" if left else "right", no_wrap=number > 1)
     for task in results.tasks:
         cells = _cells(results, concurrency, task)
-        speeds = [
-            f"{results.tally(arm, concurrency, task).request_speed:.1f}"
-            for arm in (NONE, STANDALONE, HETERO)
-        ]
+        speeds = [f"{results.tally(arm, concurrency, task).request_speed:.1f}" for arm in (NONE, STANDALONE, HETERO)]
         table.add_row(escape(names.get(task, task) if wide else task), *cells[:4], *speeds, cells[-1])
     return table
 

@@ -78,9 +78,7 @@ def lay_out(parents: torch.Tensor) -> TreeLayout:
     hangs = parents != NO_NODE
     positions = torch.where(hangs | (nodes == 0), positions, 1)
     # The root has no siblings: a walk over the links (SGLang's grammar mask follows them) must not find padding there.
-    later_sibling = (
-        (parents.unsqueeze(2) == parents.unsqueeze(1)) & (nodes.unsqueeze(1) < nodes) & hangs.unsqueeze(2)
-    )
+    later_sibling = (parents.unsqueeze(2) == parents.unsqueeze(1)) & (nodes.unsqueeze(1) < nodes) & hangs.unsqueeze(2)
     return TreeLayout(
         positions=positions,
         ancestors=ancestors,

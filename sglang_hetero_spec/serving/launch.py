@@ -1,6 +1,6 @@
 """`hetero-spec`, but it ends with the process that started it, however that one ended.
 
-    python -m sglang_hetero_spec.serving.launch PARENT COMMAND OPTIONS...
+python -m sglang_hetero_spec.serving.launch PARENT COMMAND OPTIONS...
 """
 
 from __future__ import annotations

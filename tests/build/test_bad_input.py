@@ -100,7 +100,6 @@ def test_what_was_measured_before_the_disk_was_full_is_kept(
     assert len(whole.engine.runs) < 2 * measured
 
 
-@pytest.mark.xfail(strict=True, reason="drafters.align_all takes every failure for final; to be removed with that")
 def test_a_drafter_for_which_the_disk_has_no_room_is_made_by_the_next_run(
     whole: Whole, largest_file: Callable[[int | None], None]
 ) -> None:

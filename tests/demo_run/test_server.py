@@ -26,9 +26,7 @@ def test_ports_are_free_and_different() -> None:
 
 def test_a_server_that_refuses_to_start_says_why_and_the_others_end(tmp_path: Path) -> None:
     plans = [
-        ServerPlan(
-            "none", ("--model-path", "/nowhere", "--device", "cpu"), {"CUDA_VISIBLE_DEVICES": ""}, TITLES[NONE]
-        ),
+        ServerPlan("none", ("--model-path", "/nowhere", "--device", "cpu"), {"CUDA_VISIBLE_DEVICES": ""}, TITLES[NONE]),
         ServerPlan("hetero", NO_POOL, title="HETERO"),
     ]
     before = set(living_children())

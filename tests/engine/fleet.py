@@ -82,8 +82,9 @@ class Fleet:
         if self._special_flags != flags:
             self._special.close()
             name = "hetero" + "".join(flags)
-            server = self._start(self._special, name, *(() if "--max-total-tokens" in flags else ROOMY), *flags,
-                                 *self._hetero_flags())
+            server = self._start(
+                self._special, name, *(() if "--max-total-tokens" in flags else ROOMY), *flags, *self._hetero_flags()
+            )
             self._running[name] = server
             self._special_flags = flags
         return self._running["hetero" + "".join(flags)]

@@ -40,9 +40,7 @@ def test_few_new_tokens(
     same_tokens.answers(cases, reference.answers(cases), ask(hetero, cases))
 
 
-def test_up_to_the_context_limit(
-    hetero: Server, reference: Reference, same_tokens: Comparison, context: int
-) -> None:
+def test_up_to_the_context_limit(hetero: Server, reference: Reference, same_tokens: Comparison, context: int) -> None:
     """Requests that fill the context to its last token, all at once, beside one that does not."""
     cases = [
         Case(_ids(number, context - room), drafter=drafter).with_params(max_new_tokens=room - 1)

@@ -18,9 +18,7 @@ TIGHT = ("--max-total-tokens", "1152", "--schedule-conservativeness", "0.1")
 
 
 @pytest.mark.slow
-def test_without_radix_cache(
-    fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]
-) -> None:
+def test_without_radix_cache(fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]) -> None:
     server = fleet.special("--disable-radix-cache")
     for _ in range(2):
         cases = cases_of(prompts, EVERYONE)
@@ -31,9 +29,7 @@ def test_without_radix_cache(
 
 
 @pytest.mark.slow
-def test_chunked_prefill(
-    fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]
-) -> None:
+def test_chunked_prefill(fleet: Fleet, reference: Reference, same_tokens: Comparison, prompts: list[str]) -> None:
     """Chunks of 32 tokens: most prompts take several."""
     server = fleet.special("--chunked-prefill-size", "32")
     cases = cases_of(prompts, (*EVERYONE, *SELF))

@@ -32,9 +32,7 @@ def test_whoever_drafts(
         assert length == 1.0 if drafter == "none" else length > 1.0
 
 
-def test_stop_strings(
-    hetero: Server, reference: Reference, same_tokens: Comparison, prompts: list[str]
-) -> None:
+def test_stop_strings(hetero: Server, reference: Reference, same_tokens: Comparison, prompts: list[str]) -> None:
     """Strings from the middle of each answer, cut without regard to tokens, and a token as well."""
     plain = reference.answers(cases_of(prompts, EVERYONE))
     cases = []
@@ -49,9 +47,7 @@ def test_stop_strings(
     same_tokens.answers(cases, expected, ask(hetero, cases))
 
 
-def test_end_of_sequence(
-    hetero: Server, reference: Reference, same_tokens: Comparison, prompts: list[str]
-) -> None:
+def test_end_of_sequence(hetero: Server, reference: Reference, same_tokens: Comparison, prompts: list[str]) -> None:
     cases = cases_of(prompts, EVERYONE, ignore_eos=False)
     same_tokens.answers(cases, reference.answers(cases), ask(hetero, cases))
 

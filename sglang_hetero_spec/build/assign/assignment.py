@@ -53,7 +53,9 @@ def assign(
 
 def _described(model: SpeedModel, problem: Problem, solution: Solution) -> Assignment:
     choice = _with_idle_tasks(problem, solution.choice)
-    used = tuple(sorted(set(choice) | {0}))
+    chosen = set(choice) | {0}
+    fallback = _fallback(problem, chosen)
+    used = tuple(sorted(chosen | {fallback}))
     single = _best_single(problem, range(len(problem.candidates)), fitting=True)
     none_seconds = problem.seconds_mixed(problem.single(0) or ())
     single_seconds = problem.seconds_mixed(problem.single(single) or ())
@@ -63,7 +65,7 @@ def _described(model: SpeedModel, problem: Problem, solution: Solution) -> Assig
         budget=BudgetSpec(max_drafters=problem.budget.max_drafters, max_memory=problem.budget.max_memory),
         drafters=tuple(_drafter(problem, choice, candidate) for candidate in used),
         tasks=tuple(_task(model, problem, choice, single, number) for number in range(len(choice))),
-        fallback_drafter=problem.candidates[_best_single(problem, used)].drafter,
+        fallback_drafter=problem.candidates[fallback].drafter,
         best_single=BestSingle.of(problem.candidates[single], 1 / single_seconds),
         expected=Expected.of(solution.seconds, none_seconds, single_seconds),
         bound_tokens_per_second=1 / solution.bound,
@@ -80,6 +82,12 @@ def _with_idle_tasks(problem: Problem, choice: tuple[int, ...]) -> tuple[int, ..
     weighted = {candidate for task, candidate in enumerate(choice) if problem.costs.weights[task] > 0}
     idle, _ = problem.best_apart(tuple(weighted))
     return tuple(c if problem.costs.weights[task] > 0 else idle[task] for task, c in enumerate(choice))
+
+
+def _fallback(problem: Problem, chosen: set[int]) -> int:
+    """Who serves prompts of no task: the candidate that alone serves the mix best, of all that the budget allows beside
+    `chosen`. A drafter of one task seldom is."""
+    return _best_single(problem, [k for k in range(len(problem.candidates)) if problem.fits((*chosen, k))])
 
 
 def _best_single(problem: Problem, candidates: Sequence[int], fitting: bool = False) -> int:

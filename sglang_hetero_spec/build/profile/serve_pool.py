@@ -11,13 +11,13 @@ from typing import Literal
 from sglang_hetero_spec.build.profile.bench import Counts, EngineClock, Pass, Request
 from sglang_hetero_spec.build.profile.engine import EngineSettings, Runner, check_flags, served
 from sglang_hetero_spec.build.profile.measure import DEFAULTS, WARM_UP_TOKENS, ProfileOptions, Start, load_workload
-from sglang_hetero_spec.build.profile.records import ProfileError
+from sglang_hetero_spec.build.profile.records import NONE, ProfileError
 from sglang_hetero_spec.build.profile.workload import Workload
 from sglang_hetero_spec.build.prompts import Prompt
 from sglang_hetero_spec.commands.progress import Reporter
 from sglang_hetero_spec.pool import Pool, load_pool
 
-Routing = Literal["task", "router"]
+Routing = Literal["task", "router", "none"]
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,36 @@ def measure_pool(
     reporter: Reporter | None = None,
     start: Start = served,
 ) -> Measured:
-    """Serve `pool` and send it the same prompts as `profile` would: each task alone (unless `alone` is False), then all
-    mixed, pass by pass.
+    """`measure_routings` of one routing."""
+    found = measure_routings(
+        target, pool, prompts, [routing], options, alone=alone, traffic=traffic, reporter=reporter, start=start
+    )
+    return found[routing]
 
-    routing: `task` names each request's task, `router` leaves it to the pool's router. traffic: shares of the
-    requests in the mix (default: equal). HeteroError or ServingError as in `profile`.
+
+def measure_routings(
+    target: str | Path,
+    pool: str | Path,
+    prompts: str | Path | Sequence[Prompt],
+    routings: Sequence[Routing],
+    options: ProfileOptions = DEFAULTS,
+    *,
+    alone: bool = True,
+    traffic: Mapping[str, float] | None = None,
+    reporter: Reporter | None = None,
+    start: Start = served,
+) -> dict[Routing, Measured]:
+    """Serve `pool` and send it the same prompts as `profile` would: each task alone (unless `alone` is False), then all
+    mixed, pass by pass, every routing in turn.
+
+    routings: `task` names each request's task, `router` leaves it to the pool's router, `none` drafts for nobody.
+    traffic: shares of the requests in the mix (default: equal). HeteroError or ServingError as in `profile`.
     """
     target = str(target)
     check_flags(options.flags)
     checked = load_pool(pool, target=target)
     workload = load_workload(target, prompts, options)
-    _check_tasks(checked, workload, routing, traffic)
+    _check_tasks(checked, workload, "task" in routings, traffic)
     with tempfile.TemporaryDirectory(prefix="hetero-spec-profile-") as folder:
         settings = EngineSettings(
             target=target,
@@ -103,7 +122,7 @@ def measure_pool(
         )
         with start(checked.root, settings) as runner:
             kinds = [*workload.tasks, None] if alone else [None]
-            return _measure(runner, workload, options, kinds, routing, dict(traffic) if traffic else None, reporter)
+            return _measure(runner, workload, options, kinds, routings, dict(traffic) if traffic else None, reporter)
 
 
 def measure_mixed(
@@ -126,9 +145,9 @@ def measure_mixed(
     return found.of(None, concurrency)
 
 
-def _check_tasks(pool: Pool, workload: Workload, routing: Routing, traffic: Mapping[str, float] | None) -> None:
+def _check_tasks(pool: Pool, workload: Workload, by_task: bool, traffic: Mapping[str, float] | None) -> None:
     known = [task.id for task in pool.tasks]
-    for task in workload.tasks if routing == "task" else ():
+    for task in workload.tasks if by_task else ():
         if task not in known:
             raise ProfileError(
                 f"The prompts have a task `{task}`, which {pool.root} does not know (it has"
@@ -143,28 +162,40 @@ def _measure(
     workload: Workload,
     options: ProfileOptions,
     kinds: list[str | None],
-    routing: Routing,
+    routings: Sequence[Routing],
     shares: dict[str, float] | None,
     reporter: Reporter | None,
-) -> Measured:
-    passes: dict[tuple[str | None, int], list[Pass]] = {}
+) -> dict[Routing, Measured]:
+    passes: dict[tuple[Routing, str | None, int], list[Pass]] = {}
 
-    def requests(task: str | None, concurrency: int, tokens: int) -> list[Request]:
+    def requests(routing: Routing, task: str | None, concurrency: int, tokens: int) -> list[Request]:
         alone = () if task is None else [(task, ids) for ids in workload.batch(task, concurrency)]
         chosen = alone or workload.mixed(concurrency, shares)
-        return [Request(ids, {"task": name} if routing == "task" else None, tokens) for name, ids in chosen]
+        return [Request(ids, _override(routing, name), tokens) for name, ids in chosen]
 
     for concurrency in options.concurrency:
-        runner.run(requests(None, concurrency, min(options.max_new_tokens, WARM_UP_TOKENS)), concurrency)
+        for routing in routings:
+            runner.run(requests(routing, None, concurrency, min(options.max_new_tokens, WARM_UP_TOKENS)), concurrency)
     for number in range(options.passes):
         for concurrency in options.concurrency:
-            for task in kinds if number % 2 == 0 else reversed(kinds):
-                one = runner.run(requests(task, concurrency, options.max_new_tokens), concurrency)
-                passes.setdefault((task, concurrency), []).append(one)
+            in_turn = [(task, routing) for task in kinds for routing in routings]
+            for task, routing in in_turn if number % 2 == 0 else reversed(in_turn):
+                one = runner.run(requests(routing, task, concurrency, options.max_new_tokens), concurrency)
+                passes.setdefault((routing, task, concurrency), []).append(one)
                 if reporter is not None:
                     speed = one.counts.completion_tokens / one.seconds
-                    reporter.line(f"{task or 'mixed'}, {concurrency} in flight: {speed:.1f} tokens/s")
-    found = [Traffic(task, concurrency, tuple(mine)) for (task, concurrency), mine in passes.items()]
+                    reporter.line(f"{task or 'mixed'} ({routing}), {concurrency} in flight: {speed:.1f} tokens/s")
+    return {routing: _measured(passes, routing) for routing in routings}
+
+
+def _override(routing: Routing, task: str) -> dict[str, str] | None:
+    if routing == "router":
+        return None
+    return {"task": task} if routing == "task" else {"drafter": NONE}
+
+
+def _measured(passes: Mapping[tuple[Routing, str | None, int], list[Pass]], routing: Routing) -> Measured:
+    found = [Traffic(task, number, tuple(mine)) for (of, task, number), mine in passes.items() if of == routing]
     return Measured(
         tuple(one for one in found if one.task is not None), tuple(one for one in found if one.task is None)
     )

@@ -33,9 +33,7 @@ def test_every_candidate_on_every_task(tmp_path: Path, monkeypatch: pytest.Monke
     write_prompts(tmp_path / "prompts.jsonl", prompts)
     out = tmp_path / "profile.jsonl"
 
-    found = profile(
-        routed.target, [str(routed.pool), f"stranger={stranger}"], tmp_path / "prompts.jsonl", out, OPTIONS
-    )
+    found = profile(routed.target, [str(routed.pool), f"stranger={stranger}"], tmp_path / "prompts.jsonl", out, OPTIONS)
 
     assert [item.candidate.drafter for item in found.left_out] == ["stranger"]
     assert "token ids do not mean what they do in the target" in found.left_out[0].reason
