@@ -53,6 +53,11 @@ class Layout:
         return self.stage("profile") / "profile.jsonl"
 
     @property
+    def merged(self) -> Path:
+        """tasks.json, prompts.jsonl, profile.jsonl and held-out prompts, once tasks are merged."""
+        return self.stage("merge")
+
+    @property
     def assignment(self) -> Path:
         return self.stage("assign") / "assignment.json"
 

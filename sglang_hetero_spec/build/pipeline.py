@@ -21,11 +21,12 @@ from sglang_hetero_spec.build.drafters import Alignments, Job, NotMade, align_al
 from sglang_hetero_spec.build.labelled import write_labelled
 from sglang_hetero_spec.build.layout import BASE, GENERAL, Layout
 from sglang_hetero_spec.build.locks import directory_lock
+from sglang_hetero_spec.build.merging import HELDOUT_NAME, PROFILE_NAME, merged_traffic, write_merged
 from sglang_hetero_spec.build.partition import Partition, Partitioner, TaskFound, distinct_prompts, partition_log
 from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
 from sglang_hetero_spec.build.profile.records import Settings, read_profile
 from sglang_hetero_spec.build.profile.serve_pool import measure_routings
-from sglang_hetero_spec.build.prompts import LogError, read_log, read_prompts, write_prompts, write_whole
+from sglang_hetero_spec.build.prompts import PROMPTS_NAME, LogError, read_log, read_prompts, write_prompts, write_whole
 from sglang_hetero_spec.build.recipe import Recipe
 from sglang_hetero_spec.build.regenerate import Options, regenerate
 from sglang_hetero_spec.build.regenerate.target import check_target, fingerprint
@@ -78,12 +79,13 @@ class _Build:
             self._partition()
         else:
             self._partition()
-            self._regenerate(self.layout.partition / "prompts.jsonl")
+            self._regenerate(self.layout.partition / PROMPTS_NAME)
         self._split()
         not_made = self._align()
         self._profile(not_made)
+        self._merge()
         self._assign()
-        if len(self._tasks()) > 1:
+        if len(self._served_tasks()) > 1:
             self._fit_router()
         return not_made
 
@@ -100,7 +102,7 @@ class _Build:
     # What is served and asked.
 
     def _prompts(self) -> Path:
-        path = self.layout.stage("prompts") / "prompts.jsonl"
+        path = self.layout.stage("prompts") / PROMPTS_NAME
         self._stage(
             "prompts",
             {"log": digest(Path(self.recipe.prompts))},
@@ -145,16 +147,15 @@ class _Build:
         )
 
     def _tasks(self) -> tuple[TaskFound, ...]:
-        rows = json.loads((self.layout.partition / "tasks.json").read_text(encoding="utf-8"))
-        return tuple(
-            TaskFound(**{**row, "top_terms": tuple(row["top_terms"]), "examples": tuple(row["examples"])})
-            for row in rows
-        )
+        return _read_tasks(self.layout.partition)
+
+    def _served_tasks(self) -> tuple[TaskFound, ...]:
+        return _read_tasks(self.layout.merged)
 
     # What serves.
 
     def _split(self) -> None:
-        prompts = self.layout.partition / "prompts.jsonl"
+        prompts = self.layout.partition / PROMPTS_NAME
         key = {"prompts": digest(prompts), "answers": digest(self.layout.answers), "share": self.recipe.heldout_share}
         self._stage(
             "split",
@@ -222,11 +223,11 @@ class _Build:
         folders |= {name: Path(path) for name, path in self.recipe.drafters.items()}
         key = {
             "drafters": {name: fingerprint(str(folder)) for name, folder in folders.items()},
-            "prompts": digest(self.layout.split / "prompts.jsonl"), "target": fingerprint(self.recipe.target),
+            "prompts": digest(self.layout.split / PROMPTS_NAME), "target": fingerprint(self.recipe.target),
             "settings": chosen.model_dump(), "flags": self.recipe.flags,
         }  # fmt: skip
         given = [f"{name}={folder}" for name, folder in folders.items()]
-        prompts = self.layout.split / "prompts.jsonl"
+        prompts = self.layout.split / PROMPTS_NAME
         self._stage(
             "profile",
             key,
@@ -244,14 +245,28 @@ class _Build:
             flags=tuple(self.recipe.flags),
         )
 
+    def _merge(self) -> None:
+        layout, tolerance = self.layout, self.recipe.partition.tolerance
+        key = {
+            "profile": digest(layout.profile), "tolerance": tolerance,
+            "prompts": digest(layout.partition / PROMPTS_NAME), "heldout": digest(layout.split / PROMPTS_NAME),
+        }  # fmt: skip
+        sources = layout.profile, layout.partition / PROMPTS_NAME, layout.split / PROMPTS_NAME
+        self._stage("merge", key, lambda folder: write_merged(folder, self._tasks(), *sources, tolerance))
+        before, after = len(self._tasks()), len(self._served_tasks())
+        if after < before:
+            self.say(f"tasks: {before} became {after}, as one drafter serves several of them as well as their own")
+
     def _assign(self) -> None:
-        chosen, tasks = self.recipe.assign, self._tasks()
-        traffic = chosen.traffic or {task.id: float(task.requests) for task in tasks}
-        key = {"profile": digest(self.layout.profile), "settings": chosen.model_dump(), "traffic": traffic}
+        chosen, tasks, profile = self.recipe.assign, self._served_tasks(), self.layout.merged / PROFILE_NAME
+        traffic = {task.id: float(task.requests) for task in tasks}
+        if chosen.traffic is not None:
+            traffic = merged_traffic(self.layout.merged, chosen.traffic)
+        key = {"profile": digest(profile), "settings": chosen.model_dump(), "traffic": traffic}
 
         def work(folder: Path) -> None:
             found = assign(
-                read_profile(self.layout.profile),
+                read_profile(profile),
                 traffic=traffic,
                 max_drafters=chosen.max_drafters,
                 max_memory=chosen.max_memory,
@@ -272,9 +287,9 @@ class _Build:
         }
 
     def _fit_router(self) -> None:
-        prompts = self.layout.partition / "prompts.jsonl"
+        prompts, profile = self.layout.merged / PROMPTS_NAME, self.layout.merged / PROFILE_NAME
         key = {
-            "prompts": digest(prompts), "profile": digest(self.layout.profile),
+            "prompts": digest(prompts), "profile": digest(profile),
             "assignment": digest(self.layout.assignment), "seed": self.recipe.seed,
         }  # fmt: skip
 
@@ -282,7 +297,7 @@ class _Build:
             fit_priced_router(
                 read_prompts(prompts),
                 read_assignment(self.layout.assignment),
-                read_profile(self.layout.profile),
+                read_profile(profile),
                 random_state=self.recipe.seed,
             ).save(folder)
 
@@ -292,8 +307,10 @@ class _Build:
 
     def finish(self) -> Pool:
         layout = self.layout
-        pool = assemble(self.recipe, layout, read_assignment(layout.assignment), self._tasks(), self._min_confidence())
-        for source in (layout.partition / "tasks.json", layout.profile):
+        pool = assemble(
+            self.recipe, layout, read_assignment(layout.assignment), self._served_tasks(), self._min_confidence()
+        )
+        for source in (layout.merged / "tasks.json", layout.merged / PROFILE_NAME):
             shutil.copyfile(source, layout.pool / source.name)
         self._note_how()
         if self.recipe.measure:
@@ -304,7 +321,7 @@ class _Build:
 
     def _measure(self) -> None:
         """What the pool really does, beside no speculation and what the profile's model says of it."""
-        pool, prompts = self.layout.pool, self.layout.split / "prompts.jsonl"
+        pool, prompts = self.layout.pool, self.layout.merged / HELDOUT_NAME
         assignment = read_assignment(self.layout.assignment)
         key = {"pool": digest(pool / MANIFEST_NAME), "assignment": digest(self.layout.assignment)}
         options = replace(self._profile_options(), concurrency=(assignment.concurrency,))
@@ -324,7 +341,7 @@ class _Build:
 
     def _min_confidence(self) -> float | None:
         path = self.layout.router / "threshold.json"
-        if len(self._tasks()) < 2:
+        if len(self._served_tasks()) < 2:
             return None
         return float(json.loads(path.read_text(encoding="utf-8"))["min_confidence"])
 
@@ -334,6 +351,13 @@ class _Build:
         for folder in (self.layout.pool, self.layout.work):
             write_whole(folder / "run.yaml", [yaml.safe_dump(self.recipe.model_dump(), sort_keys=False).rstrip()])
             write_whole(folder / "command.txt", [shlex.join(sys.argv)])
+
+
+def _read_tasks(folder: Path) -> tuple[TaskFound, ...]:
+    rows = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
+    return tuple(
+        TaskFound(**{**row, "top_terms": tuple(row["top_terms"]), "examples": tuple(row["examples"])}) for row in rows
+    )
 
 
 def _check_log(path: Path) -> None:

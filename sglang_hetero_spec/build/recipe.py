@@ -26,7 +26,9 @@ class _Strict(BaseModel):
 class PartitionSettings(_Strict):
     """n_tasks: null chooses within the bounds. use_labels: take the log's own `task` labels instead of finding any.
 
-    with_answers: cluster prompts together with what the target answered.
+    with_answers: cluster prompts together with what the target answered. merge_tolerance: after the profile, tasks
+    become one where one drafter's accept length on each is that close to the task's best (relative; 0 merges none;
+    null: 0.02 for tasks that were found, 0 for labels, which clients may name).
     """
 
     n_tasks: Count | None = None
@@ -35,6 +37,14 @@ class PartitionSettings(_Strict):
     embedder: str | None = None
     use_labels: bool = False
     with_answers: bool = False
+    merge_tolerance: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    @property
+    def tolerance(self) -> float:
+        """`merge_tolerance` with its default."""
+        if self.merge_tolerance is not None:
+            return self.merge_tolerance
+        return 0.0 if self.use_labels else 0.02
 
 
 class RegenerateSettings(_Strict):

@@ -1,4 +1,7 @@
-"""Makes the demo's target, drafters and router from nothing: `python -m sglang_hetero_spec.demo.make --out DIR`."""
+"""Makes the demo's target from nothing, and its pool by `build` with recipe.yaml.
+
+python -m sglang_hetero_spec.demo.make --out DIR
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-ASSETS = Path(__file__).parent / "assets"
+from sglang_hetero_spec.errors import HeteroError
+
+RECIPE = Path(__file__).parent / "recipe.yaml"
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m sglang_hetero_spec.demo.make", description=__doc__)
+    says = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m sglang_hetero_spec.demo.make", description=says)
     parser.add_argument("--out", type=Path, required=True, help="where target/, pool/ and heldout.jsonl are written")
     parser.add_argument(
         "--data", type=Path, help="folder with gsm8k_train.jsonl and e2e_dev.csv (generated text without it)"
@@ -22,15 +29,15 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _table(found: dict) -> str:
+def _table(heldout: dict[str, Any]) -> str:
     lines = [
         f"{'task':<10}{'task drafter':>24}{'general drafter':>24}{'gain':>8}",
         f"{'':<10}{'rate  length':>24}{'rate  length':>24}",
     ]
-    for task, row in found.items():
+    for task, row in heldout.items():
         own, general = row["task"], row["general"]
-        gain = own.accept_rate / max(1e-9, general.accept_rate) - 1
-        cells = "".join(f"{c.accept_rate:>16.3f}{c.accept_length:>8.2f}" for c in (own, general))
+        gain = own["accept_rate"] / max(1e-9, general["accept_rate"]) - 1
+        cells = "".join(f"{c['accept_rate']:>16.3f}{c['accept_length']:>8.2f}" for c in (own, general))
         lines.append(f"{task:<10}{cells}{gain:>8.1%}")
     return "\n".join(lines)
 
@@ -44,7 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     import torch
 
+    from sglang_hetero_spec.build.pipeline import build
+    from sglang_hetero_spec.build.recipe import load_recipe
     from sglang_hetero_spec.demo.data import find_sources
+    from sglang_hetero_spec.demo.publish import publish
     from sglang_hetero_spec.demo.train.settings import FULL, QUICK
     from sglang_hetero_spec.demo.train.stages import Workshop
 
@@ -59,14 +69,20 @@ def main(argv: list[str] | None = None) -> int:
     if note:
         say(note)
     bf16 = not args.no_bf16 and torch.cpu._is_avx512_bf16_supported()
-    shop = Workshop(args.out, sources, QUICK if args.quick else FULL, bf16, say)
+    settings = QUICK if args.quick else FULL
+    shop = Workshop(args.out, sources, settings, bf16, say)
     try:
         shop.prepare()
         shop.train_target()
-        shop.regenerate()
-        shop.train_drafters()
-        shop.finish()
-        print(_table(shop.table()))
+        shop.write_prompts()
+        given = {"target": str(shop.target_dir), "prompts": str(shop.log), "seed": settings.seed, **settings.recipe}
+        recipe = load_recipe(RECIPE, given)
+        built = build(recipe, shop.work / "pool", say)
+        about = {"settings": settings.as_dict(), "recipe": recipe.model_dump(exclude={"target", "prompts"})}
+        print(_table(publish(built.pool.root, args.out, about)["heldout"]))
+    except HeteroError as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on from here", file=sys.stderr)
         return 1

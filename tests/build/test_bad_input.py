@@ -18,7 +18,7 @@ from sglang_hetero_spec.pool import load_pool
 from tests.build.regenerate.fakes import serving
 from tests.build.whole import CONTEXT, SmallVocabulary, Whole, write_log, write_target
 
-STAGES = ["partition", "regenerate", "split", "drafters", "profile", "assign", "router"]
+STAGES = ["partition", "regenerate", "split", "drafters", "profile", "merge", "assign", "router"]
 # A stage (or what is said before the pool is put together), the largest file that fits from then on, what did not fit.
 FULL = [
     ("partition ...", 0, "partition/stage.key"),
@@ -28,6 +28,7 @@ FULL = [
     ("drafters ...", 2000, "cache"),
     ("drafters ...", 8000, "checkpoint"),
     ("profile ...", 2000, "profile.jsonl.passes"),
+    ("merge ...", 700, "merge/prompts.jsonl"),
     ("assign ...", 700, "assign/assignment.json"),
     ("router ...", 700, "router"),
     ("router: done", 0, "pool/drafters/"),

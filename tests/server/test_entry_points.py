@@ -42,6 +42,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_launch_server(routed: RoutedPool, logs: Path, plain: tuple) -> None:
     env = {"PYTHONPATH": SHIM_DIR, "SGLANG_USE_CPU_ENGINE": "1", "TORCHDYNAMO_DISABLE": "1"}
     args = (*ARGS, *routed.args, "--device", "cpu")

@@ -48,7 +48,9 @@ def on_cpu(routed: RoutedPool, *args: str) -> tuple[str, ...]:
     ("args", "words"),
     [
         (("--enable-hierarchical-cache",), ("--enable-hierarchical-cache", "leave it out")),
-        (("--speculative-num-steps", "4"), ("--speculative-num-steps", "pool.json")),
+        pytest.param(
+            ("--speculative-num-steps", "4"), ("--speculative-num-steps", "pool.json"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_hetero_does_not_support_is_refused_by_name(
@@ -95,7 +97,9 @@ sglang_hetero_spec.SGLANG_VERSION = "0.5.99"
     [
         # SGLang logs and forgets a hook that fails. No installed SGLang makes one fail, so one is made to.
         pytest.param(MOVED_HOOK, ("_moved did not take hold", "hetero-spec doctor"), id="hook"),
-        pytest.param(OTHER_VERSION, ("is made for 0.5.99", "install that version"), id="version"),
+        pytest.param(
+            OTHER_VERSION, ("is made for 0.5.99", "install that version"), id="version", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_an_sglang_that_is_not_ours(routed: RoutedPool, tmp_path: Path, change: str, words: tuple[str, ...]) -> None:

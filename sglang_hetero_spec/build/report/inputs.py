@@ -29,7 +29,19 @@ from sglang_hetero_spec.build.report.strict import Known, Strict, read_json, rea
 from sglang_hetero_spec.pool.errors import listed
 
 # Where the steps of a build may leave their files; the folder itself comes first.
-STEPS = ("partition", "regenerate", "align", "drafters", "profile", "assign", "router", "fit-router", "bench", "pool")
+STEPS = (
+    "merge",
+    "partition",
+    "regenerate",
+    "align",
+    "drafters",
+    "profile",
+    "assign",
+    "router",
+    "fit-router",
+    "bench",
+    "pool",
+)
 TEXTS = ("command.txt", "run.yaml")
 _CHUNK = 1 << 20
 T = TypeVar("T")

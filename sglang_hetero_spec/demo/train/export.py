@@ -1,30 +1,16 @@
-"""Writes models, the pool's manifest and the task list in their published formats."""
+"""Writes and reads models in the format of transformers."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from sglang_hetero_spec.demo.data import TASK_NAMES
 from sglang_hetero_spec.demo.train.model import Shape, TinyLlama
 from sglang_hetero_spec.demo.train.tokenizer import BOS, EOS, PAD, save_tokenizer
-
-GENERAL = "general"
-NONE = "none"
-NUM_STEPS = 4
-MIN_CONFIDENCE = 0.5
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_json(path: Path, value: object) -> None:
@@ -58,49 +44,3 @@ def load_model(directory: Path) -> TinyLlama:
     tensors = {name: t.to(torch.float32) for name, t in load_file(directory / "model.safetensors").items()}
     model.load_state_dict(tensors)
     return model.eval()
-
-
-def write_pool(pool: Path, target: Path, tasks: Sequence[str], has_router: bool) -> None:
-    """pool.json, last of all: one drafter per task, the general one (fallback), and `none`."""
-    drafters: list[dict[str, object]] = []
-    for name in [*tasks, GENERAL]:
-        directory = pool / "drafters" / name
-        drafters.append(
-            {
-                "name": name, "kind": "standalone", "path": f"drafters/{name}", "vocab": "shared",
-                "num_steps": NUM_STEPS, "topk": 1, "num_draft_tokens": NUM_STEPS + 1,
-                "weights_sha256": sha256(directory / "model.safetensors"),
-                "tokenizer_sha256": sha256(directory / "tokenizer.json"),
-            }
-        )  # fmt: skip
-    drafters.append({"name": NONE, "kind": NONE})
-    manifest: dict[str, object] = {
-        "format": "sglang_hetero_spec.pool",
-        "schema_version": 1,
-        "target": {"name_or_path": "../target", "tokenizer_sha256": sha256(target / "tokenizer.json")},
-        "drafters": drafters,
-        "tasks": [{"id": task, "name": TASK_NAMES[task], "drafter": task} for task in tasks],
-        "fallback_drafter": GENERAL,
-    }
-    if has_router:
-        manifest["router"] = {"path": "router", "min_confidence": MIN_CONFIDENCE}
-    write_json(pool / "pool.json", manifest)
-
-
-def write_tasks(pool: Path, prompts: Mapping[str, Sequence[str]]) -> None:
-    """tasks.json: size, most telling terms and a few prompts of each task."""
-    words = {task: Counter(re.findall(r"[A-Za-z_]{3,}", " ".join(texts).lower())) for task, texts in prompts.items()}
-    total = sum(words.values(), Counter())
-    write_json(
-        pool / "tasks.json",
-        [
-            {
-                "id": task,
-                "name": TASK_NAMES[task],
-                "size": len(prompts[task]),
-                "top_terms": sorted(counts, key=lambda w: (-(counts[w] ** 1.5) / total[w] ** 0.5, w))[:10],
-                "examples": list(prompts[task][:3]),
-            }
-            for task, counts in words.items()
-        ],
-    )

@@ -1,4 +1,4 @@
-"""One training loop for the target and the drafters: Muon for matrices, AdamW for the rest, resumable."""
+"""The training loop of the target: Muon for matrices, AdamW for the rest, resumable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Llama in plain PyTorch whose parameters carry transformers' names, with a key-value cache for generation."""
+"""A Llama in plain PyTorch whose parameters carry transformers' names."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ class Attention(nn.Module):
         )
         return rotate(q, cos, sin), rotate(k, cos, sin), v
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
@@ -115,26 +115,6 @@ class Trunk(nn.Module):
         self.norm = Norm(shape.hidden)
 
 
-class Cache:
-    """Keys and values of a batch, in one block per layer: [B, kv_heads, room, D]."""
-
-    def __init__(self, shape: Shape, batch: int, room: int) -> None:
-        size = (batch, shape.kv_heads, room, shape.head_dim)
-        self.blocks = [(torch.empty(size), torch.empty(size)) for _ in range(shape.layers)]
-        self.length = 0
-
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes the new columns; returns all columns so far (views)."""
-        end = self.length + k.shape[2]
-        for block, new in zip(self.blocks[layer], (k, v), strict=True):
-            block[:, :, self.length : end] = new
-        keys, values = self.blocks[layer]
-        return keys[:, :, :end], values[:, :, :end]
-
-    def keep(self, rows: Tensor) -> None:
-        self.blocks = [(k[rows], v[rows]) for k, v in self.blocks]
-
-
 class TinyLlama(nn.Module):
     """Tied embeddings. `hidden()` then `logits()`, so that a caller scores only the positions that it needs."""
 
@@ -158,32 +138,9 @@ class TinyLlama(nn.Module):
         cos, sin = self.cos[: ids.shape[1]].to(x.dtype), self.sin[: ids.shape[1]].to(x.dtype)
         for layer in self.model.layers:
             attn = layer.self_attn
-            x = x + attn.attend(*attn.project(layer.input_layernorm(x), cos, sin), None)
+            x = x + attn.attend(*attn.project(layer.input_layernorm(x), cos, sin))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
-        return self.model.norm(x)
-
-    def step(self, ids: Tensor, positions: Tensor, cache: Cache, mask: Tensor) -> Tensor:
-        """New columns after those in the cache: last hidden states [B, T, hidden].
-
-        ids and positions are [B, T]; mask is bool [B, 1, T, past + T].
-        """
-        x = self.model.embed_tokens(ids)
-        cos, sin = self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1)
-        for index, layer in enumerate(self.model.layers):
-            attn = layer.self_attn
-            q, k, v = attn.project(layer.input_layernorm(x), cos, sin)
-            k, v = cache.append(index, k, v)
-            x = x + attn.attend(q, k, v, mask)
-            x = x + layer.mlp(layer.post_attention_layernorm(x))
-        cache.length += ids.shape[1]
         return self.model.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.model.embed_tokens.weight)
-
-    @torch.no_grad()
-    def round_to_bf16(self) -> TinyLlama:
-        """The weights as they are on disk: what is measured and distilled from is what is served."""
-        for parameter in self.parameters():
-            parameter.copy_(parameter.bfloat16())
-        return self
