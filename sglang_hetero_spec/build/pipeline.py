@@ -114,7 +114,7 @@ class _Build:
         chosen = self.recipe.partition
         answers = self.layout.answers if chosen.with_answers else None
         key = {
-            "log": digest(Path(self.recipe.prompts)), "settings": chosen.model_dump(),
+            "log": digest(Path(self.recipe.prompts)), "settings": chosen.model_dump(exclude={"merge_tolerance"}),
             "seed": self.recipe.seed, "answers": None if answers is None else digest(answers),
         }  # fmt: skip
 

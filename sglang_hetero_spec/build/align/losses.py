@@ -8,6 +8,7 @@ Draft Model for Speculative Decoding (arXiv 2403.00858).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,30 @@ def log_probs(logits: Tensor, size: int) -> Tensor:
 def forward_kl(student: Tensor, teacher: Tensor) -> Tensor:
     """KL(target || drafter)."""
     return F.kl_div(student, teacher, reduction="sum", log_target=True) / len(student)
+
+
+class _ForwardKl(torch.autograd.Function):
+    """Softmax and forward KL in one: what passes over [N, V] is most of the time that a small drafter learns for."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, teacher: Tensor) -> Tensor:
+        student = logits.float().log_softmax(-1).clamp_min_(_FLOOR)
+        wanted = teacher.exp()
+        value = (torch.dot(wanted.flatten(), teacher.flatten()) - torch.dot(wanted.flatten(), student.flatten())) / len(
+            student
+        )
+        ctx.save_for_backward(student.exp_().sub_(wanted))
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (distance,) = ctx.saved_tensors
+        return distance * (gradient / len(distance)), None
+
+
+def forward_kl_of_logits(logits: Tensor, teacher: Tensor) -> Tensor:
+    """`forward_kl` of log_probs(logits), in less time and memory. logits: at least [N, V]; teacher: [N, V]."""
+    return _ForwardKl.apply(logits[..., : teacher.shape[-1]], teacher)
 
 
 def reverse_kl(student: Tensor, teacher: Tensor) -> Tensor:

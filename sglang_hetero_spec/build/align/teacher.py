@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,9 +28,22 @@ class Teacher(Protocol):
         ...
 
 
+class FullTeacher(ABC):
+    """Knows the log-probability of every token. `size`: ids that both models have."""
+
+    size: int
+
+    @abstractmethod
+    def log_probs(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The target's [N, size], without gradient."""
+
+    def pair(self, student_logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return log_probs(student_logits, self.size), self.log_probs(batch)
+
+
 @dataclass(frozen=True)
-class LiveTeacher:
-    """Runs the target on every batch. `size`: ids that both models have."""
+class LiveTeacher(FullTeacher):
+    """Runs the target on every batch."""
 
     model: Any
     head: AnswerHead
@@ -38,14 +52,13 @@ class LiveTeacher:
     def columns(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
         return {}
 
-    def pair(self, student_logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            logits = self.head.logits(self.model, batch["input_ids"], batch["keep"])
-        return log_probs(student_logits, self.size), log_probs(logits, self.size)
+    @torch.no_grad()
+    def log_probs(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return log_probs(self.head.logits(self.model, batch["input_ids"], batch["keep"]), self.size)
 
 
 @dataclass(frozen=True)
-class HiddenTeacher:
+class HiddenTeacher(FullTeacher):
     """Takes the target's last hidden states from disk; only its output layer is run."""
 
     output_layer: Any
@@ -55,11 +68,10 @@ class HiddenTeacher:
     def columns(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
         return {"hidden": self.shards.read("hidden", rows)}
 
-    def pair(self, student_logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            hidden = batch["hidden"].to(self.output_layer.weight.dtype)
-            teacher = log_probs(self.output_layer(hidden), self.size)
-        return log_probs(student_logits, self.size), teacher
+    @torch.no_grad()
+    def log_probs(self, batch: Mapping[str, Tensor]) -> Tensor:
+        hidden = batch["hidden"].to(self.output_layer.weight.dtype)
+        return log_probs(self.output_layer(hidden), self.size)
 
 
 @dataclass(frozen=True)

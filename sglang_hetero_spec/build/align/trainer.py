@@ -20,10 +20,10 @@ from sglang_hetero_spec.build.align.batches import AnswerHead, Collator, Planned
 from sglang_hetero_spec.build.align.curve import Curve, Point
 from sglang_hetero_spec.build.align.errors import AlignStopped, DivergedError
 from sglang_hetero_spec.build.align.evaluate import Counts, as_row, measure
-from sglang_hetero_spec.build.align.losses import LOGIT_LOSSES, cross_entropy
+from sglang_hetero_spec.build.align.losses import LOGIT_LOSSES, cross_entropy, forward_kl_of_logits
 from sglang_hetero_spec.build.align.optimizers import MuonAdamW, adamw
 from sglang_hetero_spec.build.align.plan import Plan
-from sglang_hetero_spec.build.align.teacher import Teacher
+from sglang_hetero_spec.build.align.teacher import FullTeacher, Teacher
 
 _REPORT_EVERY_S = 5.0
 
@@ -82,9 +82,14 @@ class AlignTrainer(Trainer):
         if self.run.teacher is None:
             loss = cross_entropy(logits, inputs["tokens"])
         else:
-            loss = LOGIT_LOSSES[self.run.loss](*self.run.teacher.pair(logits, inputs))
+            loss = self._distance(logits, inputs, self.run.teacher)
         self._refuse_non_finite(loss.detach(), "loss")
         return loss
+
+    def _distance(self, logits: Tensor, inputs: Mapping[str, Tensor], teacher: Teacher) -> Tensor:
+        if self.run.loss == "forward_kl" and isinstance(teacher, FullTeacher):
+            return forward_kl_of_logits(logits, teacher.log_probs(inputs))
+        return LOGIT_LOSSES[self.run.loss](*teacher.pair(logits, inputs))
 
     def _clip_grad_norm(self, model: Any) -> Tensor:
         norm = super()._clip_grad_norm(model)

@@ -44,6 +44,23 @@ def test_value(name: str) -> None:
     assert found.item() == pytest.approx(reference(name, probs(student), probs(teacher)), rel=1e-5)
 
 
+def test_forward_kl_in_one_is_the_same_with_the_same_gradient() -> None:
+    """Also where the drafter has more ids than the target, and a token that cannot be."""
+    teacher = losses.log_probs(logits(2), V - 1)
+    found = []
+    for loss in (lambda x: losses.forward_kl(losses.log_probs(x, V - 1), teacher),
+                 lambda x: losses.forward_kl_of_logits(x, teacher)):  # fmt: skip
+        student = logits(1)
+        student[0, 3] = -1e6
+        student.requires_grad_()
+        value = loss(student)
+        (3 * value).backward()
+        found.append((value.detach(), student.grad))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    assert (found[0][1][:, V - 1] == 0).all() and (found[1][1][:, V - 1] == 0).all()
+    torch.testing.assert_close(found[0][1][1:], found[1][1][1:])
+
+
 @pytest.mark.parametrize("name", ["forward_kl", "reverse_kl"])
 def test_gradient_by_finite_differences(name: str) -> None:
     student, teacher = logits(1).requires_grad_(), logits(2)
