@@ -14,7 +14,10 @@ TARGET = Shape(hidden=256, layers=4, heads=4, kv_heads=2, intermediate=768, voca
 
 @dataclass(frozen=True)
 class Settings:
-    """Token counts are unpadded. more_prompts: of tasks whose drafters would learn `prompts_per_task` by heart. recipe: what is changed in recipe.yaml, which says how the pool is made."""
+    """Token counts are unpadded. more_prompts: of tasks whose drafters would learn `prompts_per_task` by heart.
+
+    recipe: what is changed in recipe.yaml, which says how the pool is made.
+    """
 
     target: Shape = TARGET
     examples_per_task: int = 12_000
