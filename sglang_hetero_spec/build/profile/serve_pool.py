@@ -168,23 +168,25 @@ def _measure(
 ) -> dict[Routing, Measured]:
     passes: dict[tuple[Routing, str | None, int], list[Pass]] = {}
 
-    def requests(routing: Routing, task: str | None, concurrency: int, tokens: int) -> list[Request]:
-        alone = () if task is None else [(task, ids) for ids in workload.batch(task, concurrency)]
+    def batches(routing: Routing, task: str | None, concurrency: int, tokens: int) -> list[list[Request]]:
+        alone = [] if task is None else [[(task, ids) for ids in workload.batch(task, concurrency)]]
         chosen = alone or workload.mixed(concurrency, shares)
-        return [Request(ids, _override(routing, name), tokens) for name, ids in chosen]
+        return [[Request(ids, _override(routing, name), tokens) for name, ids in batch] for batch in chosen]
 
     for concurrency in options.concurrency:
         for routing in routings:
-            runner.run(requests(routing, None, concurrency, min(options.max_new_tokens, WARM_UP_TOKENS)), concurrency)
+            for batch in batches(routing, None, concurrency, min(options.max_new_tokens, WARM_UP_TOKENS)):
+                runner.run(batch, concurrency)
     for number in range(options.passes):
         for concurrency in options.concurrency:
             in_turn = [(task, routing) for task in kinds for routing in routings]
             for task, routing in in_turn if number % 2 == 0 else reversed(in_turn):
-                one = runner.run(requests(routing, task, concurrency, options.max_new_tokens), concurrency)
-                passes.setdefault((routing, task, concurrency), []).append(one)
-                if reporter is not None:
-                    speed = one.counts.completion_tokens / one.seconds
-                    reporter.line(f"{task or 'mixed'} ({routing}), {concurrency} in flight: {speed:.1f} tokens/s")
+                for batch in batches(routing, task, concurrency, options.max_new_tokens):
+                    one = runner.run(batch, concurrency)
+                    passes.setdefault((routing, task, concurrency), []).append(one)
+                    if reporter is not None:
+                        speed = one.counts.completion_tokens / one.seconds
+                        reporter.line(f"{task or 'mixed'} ({routing}), {concurrency} in flight: {speed:.1f} tokens/s")
     return {routing: _measured(passes, routing) for routing in routings}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -40,11 +41,14 @@ class Workload:
         prompts = self.prompts[task]
         return tuple(prompts[number % len(prompts)] for number in range(max(concurrency, len(prompts))))
 
-    def mixed(self, concurrency: int, shares: dict[str, float] | None = None) -> tuple[tuple[str, Ids], ...]:
-        """(task, prompt) of traffic in which the tasks have these shares of the requests (default: equal).
+    def mixed(
+        self, concurrency: int, shares: dict[str, float] | None = None
+    ) -> tuple[tuple[tuple[str, Ids], ...], ...]:
+        """(task, prompt) of traffic in which the tasks have these shares of the requests (default: equal), in batches.
 
         As many requests as all tasks have prompts, spread evenly: after each request the tasks have had what their
-        share of so many is, as near as can be.
+        share of so many is, as near as can be. A batch has as many requests as that of a task alone, so that both
+        spend as much of their time on the last requests, when there are fewer in flight than may be.
         """
         total = max(concurrency, sum(map(len, self.prompts.values())))
         weights = shares or dict.fromkeys(self.prompts, 1.0)
@@ -56,7 +60,10 @@ class Workload:
             prompts = self.prompts[task]
             order.append((task, prompts[sent[task] % len(prompts)]))
             sent[task] += 1
-        return tuple(order)
+        size = max(concurrency, *map(len, self.prompts.values()))
+        count = max(1, round(total / size))
+        edges = [round(total * number / count) for number in range(count + 1)]
+        return tuple(tuple(order[start:end]) for start, end in itertools.pairwise(edges))
 
 
 def choose(

@@ -37,12 +37,14 @@ def test_batches_fill_what_is_in_flight() -> None:
 
 def test_mixed_traffic_has_its_shares_at_every_moment() -> None:
     work = Workload({"a": tuple((n,) for n in range(6)), "b": ((10,), (11,)), "c": ((20,),) * 4})
-    equal = work.mixed(1)
+    batches = work.mixed(1)
+    assert [len(batch) for batch in batches] == [6, 6]
+    equal = [item for batch in batches for item in batch]
     assert Counter(task for task, _ in equal) == {"a": 4, "b": 4, "c": 4}
     assert {task for task, _ in equal[:3]} == {"a", "b", "c"}
     assert [ids for task, ids in equal if task == "b"] == [(10,), (11,), (10,), (11,)]
     shares = {"a": 3.0, "b": 1.0}
-    mixed = work.mixed(40, shares)
+    (mixed,) = work.mixed(40, shares)
     assert len(mixed) == 40
     for number in range(1, 41):
         count = Counter(task for task, _ in mixed[:number])
