@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ _METASPACE = "\u2581"
 
 
 class MidText:
-    """bytes -> ids of one tokenizer."""
+    """bytes -> ids of one tokenizer. splits: whether its pre-tokenizer cuts by a pattern, and not only at spaces."""
 
     def __init__(self, table: TokenBytes) -> None:
         self.table = table
-        self._tokenizer = _load(table.folder)
+        self._tokenizer, self.splits = _load(table.folder)
         self._unk = table.first(Role.UNK)
         is_sign = not table.byte_level and _METASPACE.encode() not in table.ids_by_bytes
         self._as_bytes = re.compile(f"([{_INVALID}{_METASPACE if is_sign else ''}]+)")
@@ -38,6 +39,12 @@ class MidText:
         cuts = (f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in names if len(name) > 1)
         self._inside_names = re.compile("|".join(cuts) or "(?!)")
         self._byte_ids = [table.ids_by_bytes.get(bytes([byte]), (None,))[0] for byte in range(256)]
+
+    @cached_property
+    def begin(self) -> tuple[int, ...]:
+        """What the tokenizer puts in front of a prompt: its bos, or nothing."""
+        ids = self._tokenizer.encode("", add_special_tokens=True).ids
+        return tuple(token_id for token_id in ids[:1] if self.table.roles[token_id] == Role.BOS)
 
     def encode(self, data: bytes) -> list[int]:
         """Ids whose bytes are `data`; what the vocabulary cannot say is its unknown token, or left out.
@@ -91,15 +98,15 @@ class MidText:
         return [found for token_id in ids if (found := self._unk if token_id is None else token_id) is not None]
 
 
-def _load(folder: Path) -> Tokenizer:
-    parsed = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    tokenizer = Tokenizer.from_str(json.dumps(_mid_text(parsed)))
+def _load(folder: Path) -> tuple[Tokenizer, bool]:
+    parsed = _mid_text(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
+    tokenizer = Tokenizer.from_str(json.dumps(parsed))
     tokenizer.encode_special_tokens = True
-    return tokenizer
+    return tokenizer, _splits(parsed)
 
 
 def _mid_text(parsed: dict[str, Any]) -> dict[str, Any]:
-    parsed["truncation"] = parsed["padding"] = parsed["post_processor"] = None
+    parsed["truncation"] = parsed["padding"] = None
     if "dropout" in parsed["model"]:
         parsed["model"]["dropout"] = None
     kept = [part for part in _flat(parsed.get("normalizer"), "normalizers") if _only_respells(part)]
@@ -118,6 +125,11 @@ def _mid_text(parsed: dict[str, Any]) -> dict[str, Any]:
     for token in parsed.get("added_tokens") or []:
         token["lstrip"] = token["rstrip"] = token["single_word"] = False
     return parsed
+
+
+def _splits(parsed: dict[str, Any]) -> bool:
+    parts = _flat(parsed["pre_tokenizer"], "pretokenizers")
+    return any(part["type"] != "Metaspace" and part.get("use_regex", True) for part in parts)
 
 
 def _flat(part: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]:
