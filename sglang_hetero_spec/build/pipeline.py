@@ -258,10 +258,7 @@ class _Build:
             self.say(f"tasks: {before} became {after}, as one drafter serves several of them as well as their own")
 
     def _assign(self) -> None:
-        chosen, tasks, profile = self.recipe.assign, self._served_tasks(), self.layout.merged / PROFILE_NAME
-        traffic = {task.id: float(task.requests) for task in tasks}
-        if chosen.traffic is not None:
-            traffic = merged_traffic(self.layout.merged, chosen.traffic)
+        chosen, profile, traffic = self.recipe.assign, self.layout.merged / PROFILE_NAME, self._traffic()
         key = {"profile": digest(profile), "settings": chosen.model_dump(), "traffic": traffic}
 
         def work(folder: Path) -> None:
@@ -277,6 +274,12 @@ class _Build:
             write_assignment(self.layout.assignment, found)
 
         self._stage("assign", key, work)
+
+    def _traffic(self) -> dict[str, float]:
+        """Requests of each task, in any unit."""
+        if self.recipe.assign.traffic is not None:
+            return merged_traffic(self.layout.merged, self.recipe.assign.traffic)
+        return {task.id: float(task.requests) for task in self._served_tasks()}
 
     def _memory(self) -> dict[str, int]:
         """Bytes of each drafter's weights on disk."""
@@ -313,23 +316,27 @@ class _Build:
         for source in (layout.merged / "tasks.json", layout.merged / PROFILE_NAME):
             shutil.copyfile(source, layout.pool / source.name)
         self._note_how()
-        if self.recipe.measure:
-            self._measure()
+        self._measure()
         write_report(layout.work, layout.pool / "report.html")
         self.say(f"pool: {layout.pool}, {len(pool.drafters)} drafters; report: {layout.pool / 'report.html'}")
         return pool
 
     def _measure(self) -> None:
-        """What the pool really does, beside no speculation and what the profile's model says of it."""
+        """What the pool really does, beside no speculation and what the profile's model says of it (if the
+        recipe wants it measured)."""
         pool, prompts = self.layout.pool, self.layout.merged / HELDOUT_NAME
         assignment = read_assignment(self.layout.assignment)
         key = {"pool": digest(pool / MANIFEST_NAME), "assignment": digest(self.layout.assignment)}
+        if not self.recipe.measure:
+            if not Stage(self.layout.stage("bench"), key).is_done:  # figures of another pool
+                shutil.rmtree(self.layout.stage("bench"), ignore_errors=True)
+            return
         options = replace(self._profile_options(), concurrency=(assignment.concurrency,))
         predicted = {task.task: task.expected.tokens_per_second for task in assignment.tasks}
 
         def work(folder: Path) -> None:
             found = measure_routings(
-                self.recipe.target, pool, prompts, ["none", "task"], options, traffic=assignment.traffic
+                self.recipe.target, pool, prompts, ["none", "task"], options, traffic=self._traffic()
             )
             plain, ours = found["none"], found["task"]
             said = {**predicted, None: assignment.expected.tokens_per_second}
