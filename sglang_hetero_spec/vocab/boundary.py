@@ -9,6 +9,7 @@ follows. From a safe cut a short tail is tokenised, at a cost that does not depe
 from __future__ import annotations
 
 import codecs
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,10 @@ class Boundaries:
             if len(context) <= _MAX_TOKENS:
                 return _tail(pieces, is_safe=True)
         return best or _tail(pieces, is_safe=False)
+
+    def has_free_cut(self, text: bytes) -> bool:
+        """Whether there is a place inside the text that no token crosses."""
+        return any(not self._joins[last << 8 | first] for last, first in itertools.pairwise(text))
 
     def _is_free(self, last: bytes, first: bytes) -> bool:
         """Whether no token crosses a cut between these two bytes; not where one is missing, nor inside a character."""
