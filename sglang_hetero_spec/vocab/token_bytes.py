@@ -94,7 +94,8 @@ def read_token_bytes(folder: Path, vocab_size: int | None = None) -> TokenBytes:
     """
     path = folder / "tokenizer.json"
     tokens = vocabulary.read_vocabulary(folder).tokens
-    parsed = _parse(path)
+    tokenizer = _load(path)
+    parsed = json.loads(path.read_text(encoding="utf-8"))
     rule = read_rule(parsed.get("decoder"), str(path))
     added = parsed.get("added_tokens") or []
     ids = {token: token_id for token_id, token in sorted(tokens.items(), reverse=True)}
@@ -112,13 +113,16 @@ def read_token_bytes(folder: Path, vocab_size: int | None = None) -> TokenBytes:
         strip_start=rule.strip_start,
         byte_level=_has_byte_level(parsed.get("decoder")),
     )
-    _check(table, Tokenizer.from_file(str(path)))
+    _check(table, tokenizer)
     return table
 
 
-def _parse(path: Path) -> dict[str, Any]:
-    """`read_vocabulary` has looked at the file before."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def _load(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library's own class is Exception
+        said = " ".join(str(error).split())
+        raise VocabError(f"{path} cannot be loaded ({said}); save it again with transformers.") from None
 
 
 def _model_unk(model: dict[str, Any], ids: dict[str, int]) -> int | None:

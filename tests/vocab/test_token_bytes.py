@@ -139,6 +139,13 @@ def test_decoders_that_cannot_be_followed_are_refused(tmp_path: Path, decoder: d
         read_token_bytes(tmp_path)
 
 
+def test_a_file_that_the_library_cannot_load_is_refused(tmp_path: Path) -> None:
+    parsed = json.loads((folder_of("gpt2") / "tokenizer.json").read_text())
+    made_tokenizers.write(tmp_path, parsed | {"decoder": {"type": "Replace"}}, made_tokenizers.ROLES)
+    with pytest.raises(VocabError, match="cannot be loaded"):
+        read_token_bytes(tmp_path)
+
+
 def test_wordpiece_is_refused_in_one_sentence() -> None:
     with pytest.raises(VocabError, match="'WordPiece'") as caught:
         read_token_bytes(made_tokenizers.wordpiece())
