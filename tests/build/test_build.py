@@ -125,13 +125,13 @@ def finish(log: Path, out: Path) -> None:
 
 
 def kill_ten_times(log: Path, out: Path) -> None:
-    """Up to 45 s after the start: some before anything is loaded, some in each of the long stages."""
+    """Up to 30 s after the start: some before anything is loaded, some in each of the long stages."""
     moments, kills = random.Random(0), 0
     while kills < 10:
         with (out.parent / "killed.log").open("ab") as output:
             process = subprocess.Popen(command(log, out), stdout=output, stderr=output, start_new_session=True)
         try:
-            assert process.wait(timeout=moments.uniform(1, 45)) == 0
+            assert process.wait(timeout=moments.uniform(1, 30)) == 0
             shutil.rmtree(out)  # it was quicker: from the beginning
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
