@@ -8,7 +8,6 @@ follows. From a safe cut a short tail is tokenised, at a cost that does not depe
 
 from __future__ import annotations
 
-import codecs
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ _MAX_BYTES = 192
 _MAX_TOKENS = 48
 # A context that is not longer is taken for a whole text; more than this many tokens are not looked at.
 CONTEXT_TOKENS = _MAX_TOKENS + 1
+# What may follow these bytes. Python's incremental decoder is not used: it waits for the end of surrogates, too.
+_SECOND = {0xE0: (0xA0, 0xBF), 0xED: (0x80, 0x9F), 0xF0: (0x90, 0xBF), 0xF4: (0x80, 0x8F)}
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,13 @@ def _tail(pieces: list[bytes], is_safe: bool) -> Tail:
 
 def incomplete(data: bytes) -> int:
     """How many bytes at the end begin a UTF-8 character that is not all there."""
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    decoder.decode(data[-4:])
-    return len(decoder.getstate()[0])
+    for size in range(1, min(len(data), 3) + 1):
+        first = data[-size]
+        if not 0x80 <= first < 0xC0:
+            length = 2 if 0xC2 <= first < 0xE0 else 3 if 0xE0 <= first < 0xF0 else 4 if 0xF0 <= first < 0xF5 else 0
+            low, high = _SECOND.get(first, (0x80, 0xBF))
+            return size if size < length and (size == 1 or low <= data[1 - size] <= high) else 0
+    return 0
 
 
 def _joins(pieces: Sequence[bytes | None]) -> bytes:
