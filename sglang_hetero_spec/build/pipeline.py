@@ -326,7 +326,10 @@ class _Build:
         recipe wants it measured)."""
         pool, prompts = self.layout.pool, self.layout.merged / HELDOUT_NAME
         assignment = read_assignment(self.layout.assignment)
-        key = {"pool": digest(pool / MANIFEST_NAME), "assignment": digest(self.layout.assignment)}
+        key = {
+            "pool": digest(pool / MANIFEST_NAME), "assignment": digest(self.layout.assignment),
+            "traffic": self._traffic(), "settings": self.recipe.profile.model_dump(),
+        }  # fmt: skip
         if not self.recipe.measure:
             if not Stage(self.layout.stage("bench"), key).is_done:  # figures of another pool
                 shutil.rmtree(self.layout.stage("bench"), ignore_errors=True)
