@@ -14,15 +14,11 @@ TARGET = Shape(hidden=256, layers=4, heads=4, kv_heads=2, intermediate=768, voca
 
 @dataclass(frozen=True)
 class Settings:
-    """Token counts are unpadded. more_prompts: of tasks whose drafters would learn `prompts_per_task` by heart.
-
-    recipe: what is changed in recipe.yaml, which says how the pool is made.
-    """
+    """Token counts are unpadded. recipe: what is changed in recipe.yaml, which says how the pool is made."""
 
     target: Shape = TARGET
     examples_per_task: int = 12_000
-    prompts_per_task: int = 2_500
-    more_prompts: Mapping[str, int] = field(default_factory=lambda: {"python": 6_000, "json": 5_000})
+    prompts_per_task: int = 3_000
     heldout_per_task: int = 48
     target_tokens: int = 12_000_000
     target_batch_tokens: int = 2048
@@ -39,7 +35,6 @@ FULL = Settings()
 QUICK = Settings(
     examples_per_task=2_000,
     prompts_per_task=150,
-    more_prompts={},
     target_tokens=800_000,
     recipe={"base_tokens": 400_000, "align.tokens": 150_000, "profile.num_prompts": 4, "profile.passes": 1},
 )

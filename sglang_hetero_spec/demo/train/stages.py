@@ -101,8 +101,7 @@ class Workshop:
     def write_prompts(self) -> None:
         """The log that the pool is built from, and the prompts that neither target nor pool ever see."""
         s = self.settings
-        counts = dict.fromkeys(TASKS, s.prompts_per_task) | dict(s.more_prompts)
-        _write(self.log, [e for task in TASKS for e in self._corpus(task)[: counts[task]]])
+        _write(self.log, [e for task in TASKS for e in self._corpus(task)[: s.prompts_per_task]])
         kept = (examples(task, s.heldout_per_task, heldout=True, sources=self.sources, seed=s.seed) for task in TASKS)
         _write(self.out / "heldout.jsonl", [e for mine in kept for e in mine])
 
