@@ -97,7 +97,7 @@ def test_the_plan_writes_nothing(log: Path, tmp_path: Path) -> None:
     assert stages[:3] == ["partition", "regenerate", "drafters"] and not (tmp_path / "pool").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_killed_at_ten_random_moments_it_makes_the_same_pool(log: Path, tmp_path: Path) -> None:
     """kill -9, each followed by the same command, against a build that nobody killed.
 
