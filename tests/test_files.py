@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -15,13 +16,18 @@ from sglang_hetero_spec.files import write_json, write_lines, write_whole
 LIMIT = 2000
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_disk() -> Iterator[None]:
-    """The kernel refuses what a file would grow beyond LIMIT, as a full disk refuses it."""
+    """The kernel refuses what a file would grow beyond LIMIT, as a full disk refuses it.
+
+    Not a fixture: pytest writes its report, which may be a file too, before a fixture ends.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_what_is_written_replaces_what_was_there(tmp_path: Path) -> None:
@@ -31,10 +37,11 @@ def test_what_is_written_replaces_what_was_there(tmp_path: Path) -> None:
     assert path.read_bytes() == b"b\nc\n" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path, small_disk: None) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "name.json"
     write_json(path, "old", ValueError)
-    with pytest.raises(LookupError, match=r"name.json cannot be written \(File too large\); free some space\."):
+    message = r"name.json cannot be written \(File too large\); free some space\."
+    with small_disk(), pytest.raises(LookupError, match=message):
         write_json(path, "x" * LIMIT, LookupError)
     assert path.read_bytes() == b'"old"\n' and list(tmp_path.iterdir()) == [path]
 

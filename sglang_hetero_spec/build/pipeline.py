@@ -26,7 +26,7 @@ from sglang_hetero_spec.build.partition import Partition, Partitioner, TaskFound
 from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
 from sglang_hetero_spec.build.profile.records import Settings, read_profile
 from sglang_hetero_spec.build.profile.serve_pool import measure_routings
-from sglang_hetero_spec.build.prompts import PROMPTS_NAME, LogError, read_log, read_prompts, write_prompts, write_whole
+from sglang_hetero_spec.build.prompts import PROMPTS_NAME, LogError, read_log, read_prompts, write_prompts
 from sglang_hetero_spec.build.recipe import Recipe
 from sglang_hetero_spec.build.regenerate import Options, regenerate
 from sglang_hetero_spec.build.regenerate.target import check_target, fingerprint
@@ -34,6 +34,8 @@ from sglang_hetero_spec.build.report.measured import MEASURED_NAME, runs_of, wri
 from sglang_hetero_spec.build.report.write import write_report
 from sglang_hetero_spec.build.split import write_split
 from sglang_hetero_spec.build.stages import Stage
+from sglang_hetero_spec.errors import HeteroError
+from sglang_hetero_spec.files import write_json, write_lines
 from sglang_hetero_spec.pool import MANIFEST_NAME, Pool
 from sglang_hetero_spec.pool import file_sha256 as digest
 
@@ -189,7 +191,7 @@ class _Build:
             names = {GENERAL: None, **{task: task for task in tasks}}
             jobs = [Job(name, task, self.layout.drafter(name)) for name, task in names.items()]
             failed = align_all(self._alignments(base, folder, settings), jobs, self.say)
-            write_whole(folder / "not_made.json", [json.dumps([vars(item) for item in failed])])
+            write_json(folder / "not_made.json", [vars(item) for item in failed], HeteroError)
             shutil.rmtree(self.layout.cache, ignore_errors=True)
 
         self._stage("drafters", self._align_key(base, settings) | {"tasks": tasks}, work)
@@ -210,7 +212,7 @@ class _Build:
         import yaml
 
         config = folder / "align.yaml"
-        write_whole(config, [yaml.safe_dump(settings.model_dump())])
+        write_lines(config, [yaml.safe_dump(settings.model_dump())], HeteroError)
         layout = self.layout
         return Alignments(
             self.recipe.target, base, layout.split, config, layout.cache, layout.stage("logs"), self.recipe.jobs
@@ -359,8 +361,9 @@ class _Build:
         import yaml
 
         for folder in (self.layout.pool, self.layout.work):
-            write_whole(folder / "run.yaml", [yaml.safe_dump(self.recipe.model_dump(), sort_keys=False).rstrip()])
-            write_whole(folder / "command.txt", [shlex.join(sys.argv)])
+            recipe = yaml.safe_dump(self.recipe.model_dump(), sort_keys=False).rstrip()
+            write_lines(folder / "run.yaml", [recipe], HeteroError)
+            write_lines(folder / "command.txt", [shlex.join(sys.argv)], HeteroError)
 
 
 def _read_tasks(folder: Path) -> tuple[TaskFound, ...]:

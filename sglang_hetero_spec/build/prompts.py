@@ -112,12 +112,8 @@ def write_rejects(path: str | Path, rejects: Iterable[Reject]) -> None:
 
 def write_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write JSONL whole or not at all."""
-    write_whole(Path(path), (json.dumps(row, ensure_ascii=True, allow_nan=False) for row in rows))
-
-
-def write_whole(path: Path, lines: Iterable[str]) -> None:
-    """Write lines whole or not at all; LogError if the disk refuses."""
-    files.write_lines(path, lines, LogError)
+    lines = (json.dumps(row, ensure_ascii=True, allow_nan=False) for row in rows)
+    files.write_lines(Path(path), lines, LogError)
 
 
 def _as_dict(prompt: Prompt) -> dict[str, Any]:

@@ -9,32 +9,26 @@ from typing import Any
 
 from sglang_hetero_spec.build.layout import GENERAL, Layout
 from sglang_hetero_spec.demo.data import TASK_NAMES
-from sglang_hetero_spec.demo.train.export import write_json
+from sglang_hetero_spec.errors import HeteroError
+from sglang_hetero_spec.files import write_json
 from sglang_hetero_spec.pool import MANIFEST_NAME
-
-_SERVED = ("drafters", "router", "tasks.json")
 
 
 def publish(built: Path, out: Path, about: dict[str, Any]) -> dict[str, Any]:
     """Copy what is served from the pool `built` to out/pool; about: what made.json says first. Returns made.json."""
     pool = out / "pool"
     shutil.rmtree(pool, ignore_errors=True)
-    for name in _SERVED:
-        source = built / name
-        (shutil.copytree if source.is_dir() else _copy)(source, pool / name)
+    for name in ("drafters", "router"):
+        shutil.copytree(built / name, pool / name)
+    shutil.copyfile(built / "tasks.json", pool / "tasks.json")
     manifest = json.loads((built / MANIFEST_NAME).read_text(encoding="utf-8"))
     manifest["target"]["name_or_path"] = "../target"
     for task in manifest["tasks"]:
         task["name"] = TASK_NAMES.get(task["id"], task["name"])
-    write_json(pool / MANIFEST_NAME, manifest)
+    write_json(pool / MANIFEST_NAME, manifest, HeteroError)
     made = about | drafters_made(Layout(built), [task["id"] for task in manifest["tasks"]])
-    write_json(out / "made.json", made)
+    write_json(out / "made.json", made, HeteroError)
     return made
-
-
-def _copy(source: Path, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, to)
 
 
 def drafters_made(layout: Layout, tasks: list[str]) -> dict[str, Any]:

@@ -11,13 +11,8 @@ from tokenizers import Tokenizer
 
 from sglang_hetero_spec.demo.train.model import Shape, TinyLlama
 from sglang_hetero_spec.demo.train.tokenizer import BOS, EOS, PAD, save_tokenizer
-
-
-def write_json(path: Path, value: object) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+from sglang_hetero_spec.errors import HeteroError
+from sglang_hetero_spec.files import write_json
 
 
 def save_model(model: TinyLlama, tokenizer: Tokenizer, directory: Path) -> None:
@@ -26,9 +21,10 @@ def save_model(model: TinyLlama, tokenizer: Tokenizer, directory: Path) -> None:
     tensors = {name: p.detach().bfloat16().contiguous() for name, p in model.named_parameters()}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
     ids = (tokenizer.token_to_id(token) for token in (BOS, EOS, PAD))
-    write_json(directory / "config.json", model.shape.config(*ids))
+    write_json(directory / "config.json", model.shape.config(*ids), HeteroError)
     bos, eos, pad = (tokenizer.token_to_id(token) for token in (BOS, EOS, PAD))
-    write_json(directory / "generation_config.json", {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad})
+    special = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
+    write_json(directory / "generation_config.json", special, HeteroError)
     save_tokenizer(tokenizer, directory, model.shape.context)
 
 

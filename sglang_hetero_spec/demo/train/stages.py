@@ -15,11 +15,13 @@ from tokenizers import Tokenizer
 from sglang_hetero_spec.demo.data import TASKS, Example, Sources, examples
 from sglang_hetero_spec.demo.train import target
 from sglang_hetero_spec.demo.train.batches import encode, plan
-from sglang_hetero_spec.demo.train.export import save_model, write_json
+from sglang_hetero_spec.demo.train.export import save_model
 from sglang_hetero_spec.demo.train.loop import Rates, train
 from sglang_hetero_spec.demo.train.model import TinyLlama
 from sglang_hetero_spec.demo.train.settings import Settings
 from sglang_hetero_spec.demo.train.tokenizer import train_tokenizer
+from sglang_hetero_spec.errors import HeteroError
+from sglang_hetero_spec.files import write_json, write_lines
 
 _TARGET_KEYS = (
     "target",
@@ -96,7 +98,7 @@ class Workshop:
         train(model, len(batches), lambda step: target.loss(model, [rows[i] for i in batches[step]], self.bf16),
               Rates(s.target_rate, s.target_rate), self.work / "target.ckpt", report)  # fmt: skip
         save_model(model, self.tokenizer, self.target_dir)
-        write_json(done, round(time.monotonic() - began))
+        write_json(done, round(time.monotonic() - began), HeteroError)
 
     def write_prompts(self) -> None:
         """The log that the pool is built from, and the prompts that neither target nor pool ever see."""
@@ -107,5 +109,5 @@ class Workshop:
 
 
 def _write(path: Path, items: list[Example]) -> None:
-    lines = [json.dumps({"prompt": e.prompt, "task": e.task}, ensure_ascii=False) for e in items]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = (json.dumps({"prompt": e.prompt, "task": e.task}, ensure_ascii=False) for e in items)
+    write_lines(path, lines, HeteroError)
