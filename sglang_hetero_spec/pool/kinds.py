@@ -4,8 +4,9 @@ from __future__ import annotations
 
 KNOWN_KINDS = ("standalone", "none")
 LATER_KINDS = ("lora", "ngram", "sorted", "eagle3")
-KNOWN_VOCABS = ("shared",)
-LATER_VOCABS = ("tli", "slem", "slrs")
+KNOWN_VOCABS = ("shared", "tli", "slem", "slrs", "auto")
+# Chosen when the pool is loaded with its target (pool/foreign.py).
+AUTO = "auto"
 
 MAX_NUM_STEPS = 64
 MAX_TOPK = 32

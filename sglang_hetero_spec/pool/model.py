@@ -16,7 +16,11 @@ class TargetSpec:
 
 @dataclass(frozen=True)
 class DrafterSpec:
-    """One drafter. A chain has topk 1 and num_steps + 1 draft tokens; kind `none` has 0, 1, 1 and no path."""
+    """One drafter. A chain has topk 1 and num_steps + 1 draft tokens; kind `none` has 0, 1, 1 and no path.
+
+    vocab: `shared`, `tli`, `slem` (num_steps counts tokens of the drafter, num_draft_tokens target tokens) or `slrs`;
+    `auto` only in a pool loaded without the target's folder. auto_reason: why, where the manifest says `auto`.
+    """
 
     name: str
     kind: str
@@ -28,6 +32,7 @@ class DrafterSpec:
     external: bool = False
     weights_sha256: str | None = None
     tokenizer_sha256: str | None = None
+    auto_reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def _check_kinds(raw: dict[str, Any], where: Path) -> None:
         if not isinstance(drafter, dict):
             continue
         _check_word(drafter, "kind", index, kinds.KNOWN_KINDS, kinds.LATER_KINDS, where)
-        _check_word(drafter, "vocab", index, kinds.KNOWN_VOCABS, kinds.LATER_VOCABS, where)
+        _check_word(drafter, "vocab", index, kinds.KNOWN_VOCABS, (), where)
 
 
 def _check_word(

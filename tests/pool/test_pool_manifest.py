@@ -142,18 +142,36 @@ def test_kind_of_a_later_version(pool: FakePool, kind: str) -> None:
     )
 
 
-@pytest.mark.parametrize("vocab", ["tli", "slem", "slrs"])
-def test_vocabulary_mode_of_a_later_version(pool: FakePool, vocab: str) -> None:
-    pool.drafters[0]["vocab"] = vocab
+def test_unknown_vocabulary_mode(pool: FakePool) -> None:
+    pool.drafters[0]["vocab"] = "mine"
     assert pool.refusal() == (
-        f'{pool.manifest_path}: `drafters[0].vocab` is "{vocab}", which is not supported by this version;'
-        " use one of `shared`."
+        f'{pool.manifest_path}: `drafters[0].vocab` is "mine", which is unknown; use one of `shared`, `tli`, `slem`,'
+        " `slrs`, `auto`."
     )
 
 
-def test_unknown_vocabulary_mode(pool: FakePool) -> None:
-    pool.drafters[0]["vocab"] = "mine"
-    assert '`drafters[0].vocab` is "mine", which is unknown; use one of `shared`.' in pool.refusal()
+@pytest.mark.parametrize("vocab", ["slem", "slrs", "auto"])
+def test_modes_that_draft_only_chains(pool: FakePool, vocab: str) -> None:
+    pool.drafters[0]["vocab"] = vocab
+    assert pool.refusal() == (
+        f'{pool.manifest_path}: `drafters[0].topk` is 4, but a drafter whose `vocab` is "{vocab}" drafts a chain; give'
+        " 1, or leave it out."
+    )
+
+
+@pytest.mark.parametrize("vocab", ["tli", "slrs", "auto"])
+def test_chain_of_a_foreign_drafter_with_another_number_of_draft_tokens(pool: FakePool, vocab: str) -> None:
+    pool.drafters[1].update(vocab=vocab, num_draft_tokens=9)
+    assert "is 9, but a chain (`topk` 1) of 4 steps has 5 draft tokens; give that" in pool.refusal()
+
+
+@pytest.mark.parametrize("value", [0, 1, 129, -1])
+def test_slem_with_too_few_or_too_many_nodes(pool: FakePool, value: int) -> None:
+    pool.drafters[1].update(vocab="slem", num_draft_tokens=value)
+    assert pool.refusal() == (
+        f"{pool.manifest_path}: `drafters[1].num_draft_tokens` is {value}; give a whole number from 2 to 128, nodes of"
+        " the tree that `slem` makes of the drafted text."
+    )
 
 
 def test_two_drafters_of_one_name(pool: FakePool) -> None:
@@ -265,7 +283,8 @@ def test_chain_with_another_number_of_draft_tokens(pool: FakePool, value: int) -
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("num_steps", 1), ("topk", 2), ("num_draft_tokens", 2), ("path", "drafters/code")]
+    ("field", "value"),
+    [("num_steps", 1), ("topk", 2), ("num_draft_tokens", 2), ("vocab", "tli"), ("path", "drafters/code")],
 )
 def test_kind_none_has_no_settings(pool: FakePool, field: str, value: object) -> None:
     pool.drafters[2][field] = value

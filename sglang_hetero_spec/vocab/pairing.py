@@ -1,0 +1,73 @@
+"""A drafter's tokenizer and the target's, and what they share: all that TLI, SLEM and SLRS need to know beforehand."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sglang_hetero_spec.pool.errors import PoolError
+from sglang_hetero_spec.vocab.errors import VocabError
+from sglang_hetero_spec.vocab.intersection import Intersection, intersect
+from sglang_hetero_spec.vocab.intersection_cache import cached_intersection
+from sglang_hetero_spec.vocab.mid_text import MidText
+from sglang_hetero_spec.vocab.roles import Role
+from sglang_hetero_spec.vocab.token_bytes import read_token_bytes
+
+CACHE_VARIABLE = "HETERO_SPEC_CACHE"
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Both tokenizers in the middle of a text, and the tokens that they share."""
+
+    target: MidText
+    draft: MidText
+    shared: Intersection
+
+
+def pair(
+    target_folder: Path,
+    draft_folder: Path,
+    *,
+    target_vocab_size: int | None = None,
+    draft_vocab_size: int | None = None,
+    cache: Path | None = None,
+) -> Pairing:
+    """Reads both tokenizer.json; VocabError in one sentence.
+
+    *_vocab_size: rows of the model's embedding, where known: no tokenizer may have more ids. cache: where the
+    intersection is kept (default `cache_folder`); a disk that refuses costs the time to make it again.
+    """
+    target = read_side(target_folder, target_vocab_size)
+    draft = read_side(draft_folder, draft_vocab_size)
+    folder = cache or cache_folder()
+    shared = intersect(target, draft) if folder is None else cached_intersection(target, draft, folder)
+    return Pairing(target, draft, shared)
+
+
+def read_side(folder: Path, vocab_size: int | None = None) -> MidText:
+    """One tokenizer; VocabError where it does not fit a model of `vocab_size` ids."""
+    try:
+        table = read_token_bytes(folder, vocab_size)
+    except PoolError as error:
+        raise VocabError(str(error)) from None
+    if vocab_size is not None and len(table) > vocab_size:
+        last = max(i for i, role in enumerate(table.roles) if role != Role.NOTHING)
+        raise VocabError(
+            f"{folder / 'tokenizer.json'} has the token id {last}, and the model's vocabulary has {vocab_size} ids: it"
+            " is the tokenizer of another model; put the one that the model was trained with there."
+        )
+    return MidText(table)
+
+
+def cache_folder() -> Path | None:
+    """$HETERO_SPEC_CACHE, else `hetero-spec` in the user's cache folder; None for a user without a home."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "hetero-spec"
+    except RuntimeError:
+        return None
