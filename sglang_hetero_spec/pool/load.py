@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from sglang_hetero_spec.pool import paths
 from sglang_hetero_spec.pool.checkpoint import check_checkpoint, check_weights_hash
 from sglang_hetero_spec.pool.errors import PoolError, listed, shown
+from sglang_hetero_spec.pool.foreign import SHARED, Mode, Modes
 from sglang_hetero_spec.pool.model import DrafterSpec, Pool, RouterSpec, TargetSpec, TaskSpec
 from sglang_hetero_spec.pool.parse import parse_manifest
 from sglang_hetero_spec.pool.pickles import refuse_pickles
@@ -20,8 +22,9 @@ from sglang_hetero_spec.pool.tree_shape import tree_shape
 def load_pool(path: str | Path, *, target: str | Path | None = None) -> Pool:
     """Read and check the pool in the folder `path`.
 
-    `target`: the target model. If it is a local folder, tokenizers are compared with the one in it; otherwise
-    with the manifest's `target.tokenizer_sha256`, if given. Raises PoolError, whose text is one sentence.
+    `target`: the target model. If it lies on this disk, tokenizers are compared with the one there, and `vocab: auto`
+    becomes a mode; otherwise they are compared with the manifest's `target.tokenizer_sha256`, if given, and `auto`
+    stays. Raises PoolError, whose text is one sentence.
     """
     root = paths.pool_root(path, MANIFEST_NAME)
     manifest_path = root / MANIFEST_NAME
@@ -34,9 +37,8 @@ def check_pool(root: Path, manifest: Manifest, target: str | Path | None) -> Poo
     _check_names(manifest, where)
     refuse_pickles(root)
     tokenizer = TargetTokenizer.find(manifest.target.tokenizer_sha256, target, where)
-    drafters = tuple(
-        _drafter(root, where, index, drafter, tokenizer) for index, drafter in enumerate(manifest.drafters)
-    )
+    checks = _Checks(root, where, tokenizer, Modes(root, tokenizer))
+    drafters = tuple(_drafter(checks, index, drafter) for index, drafter in enumerate(manifest.drafters))
     tasks = tuple(TaskSpec(task.id, task.name or task.id, task.drafter) for task in manifest.tasks)
     return Pool(
         root=root,
@@ -69,39 +71,53 @@ def _check_unique(names: list[str], group: str, key: str, where: Path) -> None:
             )
 
 
-def _drafter(root: Path, where: Path, index: int, drafter: Drafter, tokenizer: TargetTokenizer) -> DrafterSpec:
-    start = f"{where}: `drafters[{index}]"
+@dataclass(frozen=True)
+class _Checks:
+    """What each drafter is checked against."""
+
+    root: Path
+    where: Path
+    tokenizer: TargetTokenizer
+    modes: Modes
+
+
+def _drafter(checks: _Checks, index: int, drafter: Drafter) -> DrafterSpec:
+    start = f"{checks.where}: `drafters[{index}]"
     shape = tree_shape(drafter, start)
+    path, mode = _no_path(drafter, start) if drafter.kind == "none" else _path(checks, drafter, start)
     return DrafterSpec(
         name=drafter.name,
         kind=drafter.kind,
-        path=_no_path(drafter, start) if drafter.kind == "none" else _path(root, drafter, start, tokenizer),
-        vocab=drafter.vocab,
+        path=path,
+        vocab=mode.vocab,
         **shape._asdict(),
         external=drafter.external,
         weights_sha256=drafter.weights_sha256,
         tokenizer_sha256=drafter.tokenizer_sha256,
+        overlap=mode.overlap,
+        auto_reason=mode.reason,
     )
 
 
-def _no_path(drafter: Drafter, start: str) -> None:
+def _no_path(drafter: Drafter, start: str) -> tuple[None, Mode]:
     for field in ("path", "weights_sha256", "tokenizer_sha256", "external"):
         value = getattr(drafter, field)
         if value not in (None, False):
             raise PoolError(f"{start}.{field}` is {shown(value)}, but kind `none` has no model; remove it.")
+    return None, SHARED
 
 
-def _path(root: Path, drafter: Drafter, start: str, tokenizer: TargetTokenizer) -> Path:
+def _path(checks: _Checks, drafter: Drafter, start: str) -> tuple[Path, Mode]:
     field = f"{start}.path`"
     if drafter.path is None:
         raise PoolError(f"{field} is missing; give the draft model's folder, relative to the pool.")
-    folder = paths.resolve(root, drafter.path, field, drafter.external)
+    folder = paths.resolve(checks.root, drafter.path, field, drafter.external)
     if not drafter.external:
-        paths.check_links(root, folder, field)
+        paths.check_links(checks.root, folder, field)
     config = check_checkpoint(folder, field)
     check_weights_hash(folder, drafter.weights_sha256, start)
-    check_tokenizer(folder, config, drafter, start, tokenizer)
-    return folder
+    check_tokenizer(folder, config, drafter, start, checks.tokenizer)
+    return folder, checks.modes.of(drafter.vocab, folder, config, f"{start}.vocab`")
 
 
 def _router(root: Path, where: Path, manifest: Manifest) -> RouterSpec | None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sglang_hetero_spec.vocab.overlap import Overlap
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class DrafterSpec:
     """One drafter. A chain has topk 1 and num_steps + 1 draft tokens; kind `none` has 0, 1, 1 and no path.
 
     vocab: `shared`, `tli`, `slem` (num_steps counts tokens of the drafter, num_draft_tokens target tokens) or `slrs`;
-    `auto` only in a pool loaded without the target's folder. auto_reason: why, where the manifest says `auto`.
+    `auto` only in a pool loaded without the target's folder. overlap: with the target's vocabulary, where that is
+    known and another. auto_reason: why this mode, where the manifest says `auto`.
     """
 
     name: str
@@ -32,6 +37,7 @@ class DrafterSpec:
     external: bool = False
     weights_sha256: str | None = None
     tokenizer_sha256: str | None = None
+    overlap: Overlap | None = None
     auto_reason: str | None = None
 
 

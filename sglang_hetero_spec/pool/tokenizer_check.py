@@ -9,22 +9,28 @@ from typing import Any
 from sglang_hetero_spec.pool import vocabulary
 from sglang_hetero_spec.pool.checkpoint import vocab_size
 from sglang_hetero_spec.pool.errors import PoolError
+from sglang_hetero_spec.pool.own_tokenizer import check_belongs
 from sglang_hetero_spec.pool.schema import Drafter
+from sglang_hetero_spec.pool.target_folder import local_folder
 
 
 @dataclass(frozen=True)
 class TargetTokenizer:
-    """What is known of the target's tokenizer: its folder, else the hash in the manifest, else nothing."""
+    """What is known of the target's tokenizer: its folder, else the hash in the manifest, else nothing.
+
+    without_tokenizer: the target's folder, where that has no tokenizer.json.
+    """
 
     folder: Path | None
     sha256: str | None
+    without_tokenizer: Path | None = None
 
     @classmethod
     def find(cls, sha256: str | None, target: str | Path | None, manifest: Path) -> TargetTokenizer:
-        """Looks in `target` if that is a folder, and checks the manifest's hash against it."""
-        folder = Path(target) if target is not None and Path(target).is_dir() else None
+        """Looks in `target` if that lies on this disk, and checks the manifest's hash against it."""
+        folder = local_folder(target)
         if folder is None or not vocabulary.has_tokenizer(folder):
-            return cls(None, sha256)
+            return cls(None, sha256, folder)
         found = vocabulary.tokenizer_mismatch(folder, sha256) if sha256 else None
         if found is not None:
             raise PoolError(
@@ -43,6 +49,8 @@ def check_tokenizer(
     """
     if drafter.tokenizer_sha256 is not None:
         _check_hash(folder, drafter.tokenizer_sha256, f"{start}.tokenizer_sha256`")
+    if drafter.vocab != "shared" or vocabulary.has_tokenizer(folder):
+        check_belongs(folder, config)
     if drafter.vocab != "shared":
         return
     if target.folder is not None:

@@ -40,7 +40,11 @@ def pair(
     intersection is kept (default `cache_folder`); a disk that refuses costs the time to make it again.
     """
     target = read_side(target_folder, target_vocab_size)
-    draft = read_side(draft_folder, draft_vocab_size)
+    return pair_sides(target, read_side(draft_folder, draft_vocab_size), cache)
+
+
+def pair_sides(target: MidText, draft: MidText, cache: Path | None = None) -> Pairing:
+    """The same of tokenizers already read: the target's is read once for many drafters."""
     folder = cache or cache_folder()
     shared = intersect(target, draft) if folder is None else cached_intersection(target, draft, folder)
     return Pairing(target, draft, shared)
