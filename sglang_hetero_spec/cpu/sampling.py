@@ -131,11 +131,11 @@ def tree_speculative_sampling_target_only(
     # A full path ends where no child was ever rejected: there the target's own row is used as it is.
     ended_early = torch.from_numpy(count != path.shape[1] - 1)
     rest = (rest - draft_probs[every, last].double() * ended_early[:, None]).clamp_(min=0)
-    final = _draw(rest, target_probs[every, last], uniform_samples_for_final_sampling)
+    final = draw(rest, target_probs[every, last], uniform_samples_for_final_sampling)
     predictions[flat[rows, node]] = final.numpy()
 
 
-def _draw(weights: torch.Tensor, fallback: torch.Tensor, coins: torch.Tensor) -> torch.Tensor:
+def draw(weights: torch.Tensor, fallback: torch.Tensor, coins: torch.Tensor) -> torch.Tensor:
     """One token per row in proportion to weights (float64 [n, V], any scale). coins: [n] in [0, 1). int64 [n].
 
     Where nothing is left (all mass on rejected children, a coin within rounding of it) the likeliest token is taken.

@@ -16,6 +16,24 @@ from sglang_hetero_spec.drafters.tree import DraftTree
 from sglang_hetero_spec.pool import DrafterSpec
 
 
+class Sampler(Protocol):
+    """Draws drafts as the b requests' sampling parameters ask for it; a greedy request's draft is the likeliest.
+
+    temperatures: [b, 1] float32.
+    """
+
+    temperatures: torch.Tensor
+
+    def draw(self, logits: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """logits [b, m] for the draft number `step`, from 0: columns [b] int64, the law [b, m] they were drawn from."""
+
+    def draw_from(self, probs: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same from a law that may sum to less than 1, [b, m]: column m stands for what it lacks."""
+
+    def select(self, numbers: list[int]) -> Sampler:
+        """For these of the b requests."""
+
+
 @dataclass(frozen=True)
 class DraftBatch:
     """The b requests of one verify step that one drafter serves.
@@ -26,6 +44,8 @@ class DraftBatch:
     seq_lens_cpu: the same on the host, where the attention backend plans with it; None otherwise.
     newcomers: numbers within 0..b-1 of requests whose history this drafter has not read.
     newcomer_lens: seq_lens of the newcomers, on the host.
+    rids: the requests' names, as `admit` was given them.
+    sampler: None where all requests are greedy.
     """
 
     rows: torch.Tensor
@@ -34,6 +54,8 @@ class DraftBatch:
     seq_lens_cpu: torch.Tensor | None = None
     newcomers: tuple[int, ...] = ()
     newcomer_lens: tuple[int, ...] = ()
+    rids: tuple[str, ...] = ()
+    sampler: Sampler | None = None
 
 
 class DraftModel(Protocol):

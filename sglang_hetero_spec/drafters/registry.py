@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
+
 from sglang_hetero_spec.drafters.base import Drafter, DraftModel
+from sglang_hetero_spec.drafters.growing import chain_room
 from sglang_hetero_spec.drafters.none import NoneDrafter
+from sglang_hetero_spec.drafters.sequences import Sequences
+from sglang_hetero_spec.drafters.slem import SlemDrafter
+from sglang_hetero_spec.drafters.slrs import SlrsDrafter, psi_plan, slrs_room
 from sglang_hetero_spec.drafters.standalone import StandaloneDrafter
+from sglang_hetero_spec.drafters.text_tree import TextTree
+from sglang_hetero_spec.drafters.tli import TliDrafter
 from sglang_hetero_spec.pool import DrafterSpec
+from sglang_hetero_spec.vocab.pairing import Pairing
 
 
 class DrafterHost(Protocol):
@@ -20,9 +29,44 @@ class DrafterHost(Protocol):
     def native_context(self, spec: DrafterSpec) -> int | None:
         """Tokens of context that the model of `spec` was made for."""
 
+    def pairing(self, spec: DrafterSpec) -> Pairing:
+        """The drafter's tokenizer and the target's."""
+
+    def sequences(
+        self, spec: DrafterSpec, pairing: Pairing, room: int, logit_ids: torch.Tensor | None = None
+    ) -> Sequences:
+        """The weights under spec.path with sequences of their own. room: draft tokens behind the last committed one
+        that a proposal may write. logit_ids: [m] int64 draft ids, the only ones that logits are wanted of; None for
+        all."""
+
+    @property
+    def device(self) -> str:
+        """Where tensors of drafters live."""
+
 
 def _standalone(spec: DrafterSpec, host: DrafterHost) -> Drafter:
+    return VOCABS[spec.vocab](spec, host)
+
+
+def _shared(spec: DrafterSpec, host: DrafterHost) -> Drafter:
     return StandaloneDrafter(spec, host.draft_model(spec), host.native_context(spec))
+
+
+def _tli(spec: DrafterSpec, host: DrafterHost) -> Drafter:
+    pairing = host.pairing(spec)
+    logit_ids = torch.from_numpy(pairing.shared.draft_ids.astype("int64"))
+    return TliDrafter(spec, host.sequences(spec, pairing, chain_room(spec), logit_ids), pairing, host.device)
+
+
+def _slem(spec: DrafterSpec, host: DrafterHost) -> Drafter:
+    pairing = host.pairing(spec)
+    return SlemDrafter(spec, host.sequences(spec, pairing, chain_room(spec)), pairing)
+
+
+def _slrs(spec: DrafterSpec, host: DrafterHost) -> Drafter:
+    pairing = host.pairing(spec)
+    tree = TextTree(psi_plan(pairing), len(pairing.target.table), host.device)
+    return SlrsDrafter(spec, host.sequences(spec, pairing, slrs_room(spec, pairing, tree)), pairing, tree)
 
 
 def _none(spec: DrafterSpec, host: DrafterHost) -> Drafter:
@@ -32,6 +76,12 @@ def _none(spec: DrafterSpec, host: DrafterHost) -> Drafter:
 KINDS: dict[str, Callable[[DrafterSpec, DrafterHost], Drafter]] = {
     "standalone": _standalone,
     "none": _none,
+}
+VOCABS: dict[str, Callable[[DrafterSpec, DrafterHost], Drafter]] = {
+    "shared": _shared,
+    "tli": _tli,
+    "slem": _slem,
+    "slrs": _slrs,
 }
 
 

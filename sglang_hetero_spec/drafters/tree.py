@@ -16,6 +16,32 @@ NO_NODE = -1
 
 
 @dataclass(frozen=True)
+class DraftLaw:
+    """The distributions that the drafts of a chain were drawn from; n - 1 drafts behind the root.
+
+    probs: [b, n - 1, m] float32, a row may sum to less than 1: the rest is proposals that are no target token.
+    target_ids: [m] int64, the target id of each column; None where column i is target id i.
+    void: [b, n - 1] bool, the drafts that are no target token: rejected for certain (the node's token means nothing).
+        None where there are none.
+    """
+
+    probs: torch.Tensor
+    target_ids: torch.Tensor | None = None
+    void: torch.Tensor | None = None
+
+    def over_target(self, vocab_size: int) -> torch.Tensor:
+        """float32 [b, n - 1, vocab_size]."""
+        if self.target_ids is None and self.probs.shape[-1] == vocab_size:
+            return self.probs
+        wide = self.probs.new_zeros(*self.probs.shape[:-1], vocab_size)
+        if self.target_ids is None:
+            wide[..., : self.probs.shape[-1]] = self.probs
+        else:
+            wide[..., self.target_ids] = self.probs
+        return wide
+
+
+@dataclass(frozen=True)
 class DraftTree:
     """What one drafter proposes for its requests in one verify step.
 
@@ -23,6 +49,8 @@ class DraftTree:
     num_fed: nodes along any path, the root among them, whose KV the drafter has written at the very slot
         that the token will keep if it is accepted (a chain writes in place, a branching tree only its root).
     scores: [b, n] float32, log-probability of the path to each node, or None where nobody asked for it.
+    law: of a chain whose drafts were drawn at random; None where they are the drafter's choice.
+    num_proposed: drafts of each request where they are not all n - 1 (the rest of the nodes is padding).
     """
 
     tokens: torch.Tensor
@@ -30,6 +58,8 @@ class DraftTree:
     depth: int
     num_fed: int
     scores: torch.Tensor | None = None
+    law: DraftLaw | None = None
+    num_proposed: tuple[int, ...] | None = None
 
     @property
     def width(self) -> int:
@@ -37,7 +67,7 @@ class DraftTree:
 
     @property
     def is_chain(self) -> bool:
-        return self.width == self.depth + 1
+        return self.width == self.depth + 1 and self.num_proposed is None
 
 
 @dataclass(frozen=True)
@@ -54,11 +84,11 @@ class TreeLayout:
     next_sibling: torch.Tensor
 
 
-def chain(tokens: torch.Tensor, num_fed: int) -> DraftTree:
+def chain(tokens: torch.Tensor, num_fed: int, law: DraftLaw | None = None) -> DraftTree:
     """The tree without branches. tokens: [b, n] int64, the root first."""
     batch_size, width = tokens.shape
     parents = _chain_parents(width, tokens.device).expand(batch_size, width)
-    return DraftTree(tokens=tokens, parents=parents, depth=width - 1, num_fed=num_fed)
+    return DraftTree(tokens=tokens, parents=parents, depth=width - 1, num_fed=num_fed, law=law)
 
 
 @lru_cache(maxsize=256)

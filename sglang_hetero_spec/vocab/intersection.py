@@ -73,6 +73,12 @@ class Intersection:
         """Shared tokens in percent of the drafter's vocabulary."""
         return 100.0 * len(self.draft_ids) / max(self.num_draft, 1)
 
+    @property
+    def draft_tokens_per_target_token(self) -> float:
+        """Draft tokens that a target token is read as: the mean over the target's vocabulary, at least 1."""
+        lens = np.where(self.target_to_draft == NO_TOKEN, np.diff(self.offsets), 1)
+        return max(1.0, float(lens[lens > 0].mean())) if lens.any() else 1.0
+
     def covered_mass(self, weights: np.ndarray) -> float:
         """The part, 0 to 1, of the target's mass that lies on tokens that can be proposed.
 

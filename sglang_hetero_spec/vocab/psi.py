@@ -31,7 +31,7 @@ Probability = Any
 # Draft token sequences of one length -> for each the law of its next token, [len(sequences)][V_draft].
 Forward = Callable[[list[tuple[int, ...]]], Sequence[Sequence[Probability]]]
 
-MAX_SEQUENCES = 4096
+MAX_SEQUENCES = 16_384
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ def count_sequences(draft_pieces: Sequence[bytes | None], target_pieces: Sequenc
 def check_bound(
     draft_pieces: Sequence[bytes | None], target_pieces: Sequence[bytes | None], max_sequences: int = MAX_SEQUENCES
 ) -> None:
-    """PsiTooLarge for vocabularies where psi of some one token could take more."""
-    needed = max(count_sequences(draft_pieces, target_pieces).by_token, default=0)
+    """PsiTooLarge for vocabularies where psi of all tokens could take more."""
+    needed = count_sequences(draft_pieces, target_pieces).all_tokens
     if needed > max_sequences:
         raise too_large(needed, max_sequences)
 
@@ -165,6 +165,6 @@ def agree(one: bytes, other: bytes) -> bool:
 
 def too_large(needed: int, allowed: int) -> PsiTooLarge:
     return PsiTooLarge(
-        f"string-level rejection sampling (`slrs`) would take {needed} or more rows of draft forwards for one token,"
+        f"string-level rejection sampling (`slrs`) would take {needed} or more rows of draft forwards for one proposal,"
         f" and {allowed} are allowed; use a drafter of single bytes and a target of short tokens, or `slem` or `tli`."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,6 @@ import torch
 from sglang.srt.runtime_context import get_parallel
 
 from sglang_hetero_spec.errors import HeteroError
-from sglang_hetero_spec.pool import Pool
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
@@ -55,9 +54,10 @@ def check_target(runner: ModelRunner) -> None:
         )
 
 
-def memory_rows(pool: Pool, target: ModelRunner, models: Sequence[SGLangDraftModel]) -> list[MemoryRow]:
+def memory_rows(target: ModelRunner, models: Mapping[str, SGLangDraftModel]) -> list[MemoryRow]:
+    """models: by their drafters' names."""
     rows = [_row("(target)", target)]
-    rows += [_row(pool.drafters[model.drafter].name, model.runner) for model in models]
+    rows += [_row(name, model.runner) for name, model in models.items()]
     return rows
 
 
@@ -68,8 +68,8 @@ def _row(name: str, runner: ModelRunner) -> MemoryRow:
     return MemoryRow(name, weight_bytes, kv_bytes // slots, kv_bytes)
 
 
-def print_budget(pool: Pool, target: ModelRunner, models: Sequence[SGLangDraftModel]) -> None:
-    rows = memory_rows(pool, target, models)
+def print_budget(target: ModelRunner, models: Mapping[str, SGLangDraftModel]) -> None:
+    rows = memory_rows(target, models)
     lines = [f"{'':24}{'weights':>12}{'KV/token':>12}{'KV':>12}"]
     lines += [
         f"{row.name:24}{_size(row.weight_bytes):>12}{_size(row.cell_bytes):>12}{_size(row.kv_bytes):>12}"

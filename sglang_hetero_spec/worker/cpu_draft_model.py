@@ -14,9 +14,8 @@ import torch
 from sglang_hetero_spec.cpu.threads import threads_worth_waking
 from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.tree import ancestors_of
-from sglang_hetero_spec.pool import DrafterSpec
 from sglang_hetero_spec.worker.cpu_llama import CpuLlama, GatheredKV, Tokens, supports
-from sglang_hetero_spec.worker.draft_model import SGLangDraftModel, SharedState
+from sglang_hetero_spec.worker.draft_model import Head, SGLangDraftModel, SharedState
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
@@ -33,14 +32,14 @@ class OpenProposal:
 class CpuDraftModel(SGLangDraftModel):
     """`drafters.base.DraftModel`; read_window opens a proposal, read_next and read_tree go on with it."""
 
-    def __init__(self, drafter: int, runner: ModelRunner, vocab_size: int, spec: DrafterSpec) -> None:
-        super().__init__(drafter, runner, vocab_size)
-        # Columns behind the root that the forwards of one proposal may fill.
-        self._room = max(spec.num_steps, spec.topk * (spec.num_steps - 1)) + 1
+    def __init__(self, drafter: int, runner: ModelRunner, head: Head, room: int) -> None:
+        """room: columns behind the root that the forwards of one proposal may fill."""
+        super().__init__(drafter, runner, head)
+        self._room = room
 
     def attach(self, shared: SharedState) -> None:
         super().attach(shared)
-        self._llama = CpuLlama(self.runner, min(self.vocab_size, self.runner.model_config.vocab_size))
+        self._llama = CpuLlama(self.runner, min(self.head.size, self.runner.model_config.vocab_size))
 
     @torch.no_grad()
     def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
@@ -106,8 +105,8 @@ class CpuDraftModel(SGLangDraftModel):
         return self._llama.read(tokens, self._proposal.kv)
 
 
-def build_draft_model(spec: DrafterSpec, *, drafter: int, runner: ModelRunner, vocab_size: int) -> SGLangDraftModel:
+def build_draft_model(*, drafter: int, runner: ModelRunner, head: Head, room: int) -> SGLangDraftModel:
     """The leaner forward where it is the same model, SGLang's everywhere else."""
     if supports(runner):
-        return CpuDraftModel(drafter, runner, vocab_size, spec)
-    return SGLangDraftModel(drafter, runner, vocab_size)
+        return CpuDraftModel(drafter, runner, head, room)
+    return SGLangDraftModel(drafter, runner, head)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch, ForwardMode
+from sglang.srt.runtime_context import get_parallel
 from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
 from sglang.srt.speculative.eagle_utils import default_tree_mask_mode
 
 from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.tree import ancestors_of
+from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.worker.history import TokenHistory, ragged_places
 from sglang_hetero_spec.worker.verify_input import HeteroVerifyInput, tree_mask
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
@@ -55,16 +57,26 @@ class SharedState:
     written: WrittenSlots
 
 
+@dataclass(frozen=True)
+class Head:
+    """Which logits are wanted. size: how many, from id 0; ids: [size] int64, the only ones, in this order, or None."""
+
+    size: int
+    ids: torch.Tensor | None = None
+
+
 class SGLangDraftModel:
     """`drafters.base.DraftModel` on an SGLang ModelRunner.
 
-    drafter: this drafter's number in the pool. vocab_size: ids that the target has; logits are cut to them.
+    drafter: the drafter's number in `SharedState.written`.
     """
 
-    def __init__(self, drafter: int, runner: ModelRunner, vocab_size: int) -> None:
+    def __init__(self, drafter: int, runner: ModelRunner, head: Head) -> None:
         self.drafter = drafter
         self.runner = runner
-        self.vocab_size = vocab_size
+        self.head = head
+        if head.ids is not None:
+            prune_head(runner, head.ids)
         self._shared: SharedState | None = None
 
     def attach(self, shared: SharedState) -> None:
@@ -83,8 +95,8 @@ class SGLangDraftModel:
         ends = [max(length - window + 1, 0) for length in batch.newcomer_lens]
         slots = self.shared.req_to_token[rows, : max(ends)]
         starts = self.shared.written.leading_run(self.drafter, slots, ends)
-        for members, lo, hi in _chunks(starts, ends, CATCH_UP_TOKENS):
-            self._read_range(rows[torch.tensor(members, device=rows.device)], lo, hi)
+        for members, lo, hi in chunks(starts, ends, CATCH_UP_TOKENS):
+            self.read_range(rows[torch.tensor(members, device=rows.device)], lo, hi)
 
     def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
         starts = (batch.seq_lens - (window - 1)).clamp(min=0)
@@ -151,7 +163,7 @@ class SGLangDraftModel:
         )
         return self._logits(forward_batch).view(batch_size, width, -1)
 
-    def _read_range(self, rows: torch.Tensor, starts: list[int], ends: list[int]) -> None:
+    def read_range(self, rows: torch.Tensor, starts: list[int], ends: list[int]) -> None:
         """Read the committed tokens [start, end) of each row and keep nothing but their KV."""
         lens = [end - start for start, end in zip(starts, ends, strict=True)]
         flat_rows, positions = ragged_places(rows, starts, lens, rows.device)
@@ -215,7 +227,29 @@ class SGLangDraftModel:
 
     def _logits(self, forward_batch: ForwardBatch) -> torch.Tensor:
         logits = self.runner.forward(forward_batch).logits_output.next_token_logits
-        return logits[:, : self.vocab_size]
+        return logits[:, : self.head.size]
+
+
+class PrunedHead(torch.nn.Module):
+    """Some rows of a model's LM head, as SGLang's logits processor wants it (layers/logits_processor.py)."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight, requires_grad=False)
+
+
+def prune_head(runner: ModelRunner, ids: torch.Tensor) -> None:
+    """Leave the head of the runner's model only the rows `ids`; embeddings that are tied to it keep theirs.
+
+    HeteroError where the head is split over ranks or not a plain matrix.
+    """
+    weight = getattr(runner.model.lm_head, "weight", None)
+    if weight is None or get_parallel().tp_size > 1:
+        raise HeteroError(
+            f"The drafter at {runner.model_config.model_path} cannot have its LM head cut to the shared tokens (it is "
+            "split over several ranks, or quantised); give it `vocab: slem`, or serve with --tp 1."
+        )
+    runner.model.lm_head = PrunedHead(weight.data[ids.to(weight.device)])
 
 
 def _window_input(root: torch.Tensor, window: int) -> EagleDraftExtendInput:
@@ -242,7 +276,7 @@ def _set_uniform_extend(forward_batch: ForwardBatch, starts: torch.Tensor, width
     forward_batch.extend_start_loc = torch.arange(0, batch_size * width, width, dtype=torch.int32, device=starts.device)
 
 
-def _chunks(starts: list[int], ends: list[int], max_tokens: int) -> Iterator[tuple[list[int], list[int], list[int]]]:
+def chunks(starts: list[int], ends: list[int], max_tokens: int) -> Iterator[tuple[list[int], list[int], list[int]]]:
     """Cut the ranges [start, end) into forwards of at most max_tokens: (members, starts, ends), none empty.
 
     A range is cut where it must be; its parts come in order, in different forwards.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,16 +17,20 @@ from sglang.srt.speculative.eagle_worker_common import run_eagle_verify
 from sglang.srt.speculative.spec_utils import draft_tp_context, get_plan_stream, spec_stage_span
 
 from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
+from sglang_hetero_spec.drafters.growing import chain_room
 from sglang_hetero_spec.drafters.registry import build_drafter
 from sglang_hetero_spec.pool import DrafterSpec, load_pool
+from sglang_hetero_spec.vocab.pairing import Pairing, pair
 from sglang_hetero_spec.worker.budget import check_target, draft_cell_bytes, print_budget
 from sglang_hetero_spec.worker.cpu_draft_model import build_draft_model
 from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
-from sglang_hetero_spec.worker.draft_model import SGLangDraftModel, SharedState
+from sglang_hetero_spec.worker.draft_model import Head, SGLangDraftModel, SharedState
+from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.loading import DraftWorkers, native_context
 from sglang_hetero_spec.worker.merge import MergedTree, Proposal, merge_trees
 from sglang_hetero_spec.worker.metrics import build_metrics
+from sglang_hetero_spec.worker.own_sequences import OwnSequences
 from sglang_hetero_spec.worker.request_state import RequestState, state_of
 from sglang_hetero_spec.worker.step_record import StepRecord
 from sglang_hetero_spec.worker.verify_input import build_verify_input
@@ -67,30 +73,53 @@ class HeteroWorker(BaseSpecWorker):
         self._target_worker = target_worker
         self.device = get_device().device
         check_target(target_worker.model_runner)
-        self.pool = load_pool(get_spec().speculative_draft_model_path)
+        self._target_folder = server_args.tokenizer_path or server_args.model_path
+        self.pool = load_pool(get_spec().speculative_draft_model_path, target=self._target_folder)
         self._draft_worker = DraftWorkers(server_args, gpu_id, nccl_port, target_worker)
-        self._models: list[SGLangDraftModel] = []
+        # By the names of their drafters.
+        self._models: dict[str, SGLangDraftModel] = {}
+        self._sequences: dict[str, OwnSequences] = {}
+        self._draft_cell_bytes = 0
         self.drafters: list[Drafter] = [build_drafter(spec, self) for spec in self.pool.drafters]
         self.metrics = build_metrics([spec.name for spec in self.pool.drafters])
+        self._max_num_steps = max((spec.num_steps for spec in self.pool.drafters), default=0)
         self.plan_stream, self.plan_stream_ctx = get_plan_stream(self.device)
-        target_worker.model_runner.spec_algorithm.draft_cell_bytes = sum(
-            draft_cell_bytes(model.runner) for model in self._models
-        )
+        target_worker.model_runner.spec_algorithm.draft_cell_bytes = self._draft_cell_bytes
+
+    @property
+    def _vocab_size(self) -> int:
+        return self._target_worker.model_runner.model_config.vocab_size
 
     # What drafters are built from (drafters.registry.DrafterHost).
 
     def draft_model(self, spec: DrafterSpec) -> SGLangDraftModel:
         model = build_draft_model(
-            spec,
             drafter=self.pool.drafter_index(spec.name),
             runner=self._draft_worker.load(spec),
-            vocab_size=self._target_worker.model_runner.model_config.vocab_size,
+            head=Head(self._vocab_size),
+            room=chain_room(spec),
         )
-        self._models.append(model)
+        self._models[spec.name] = model
+        self._draft_cell_bytes += draft_cell_bytes(model.runner)
         return model
 
     def native_context(self, spec: DrafterSpec) -> int | None:
         return native_context(spec)
+
+    def pairing(self, spec: DrafterSpec) -> Pairing:
+        return pair(Path(self._target_folder), spec.path, target_vocab_size=self._vocab_size)
+
+    def sequences(
+        self, spec: DrafterSpec, pairing: Pairing, room: int, logit_ids: torch.Tensor | None = None
+    ) -> OwnSequences:
+        slots_per_token = pairing.shared.draft_tokens_per_target_token
+        runner = self._draft_worker.load(spec, slots_per_token)
+        size = runner.model_config.vocab_size if logit_ids is None else len(logit_ids)
+        model = build_draft_model(drafter=0, runner=runner, head=Head(size, logit_ids), room=room)
+        self._models[spec.name] = model
+        self._sequences[spec.name] = OwnSequences(model)
+        self._draft_cell_bytes += math.ceil(slots_per_token * draft_cell_bytes(runner))
+        return self._sequences[spec.name]
 
     # Start-up, in SGLang's order (scheduler.py, init_model_worker).
 
@@ -105,9 +134,12 @@ class HeteroWorker(BaseSpecWorker):
         num_slots = token_to_kv_pool_allocator.size + token_to_kv_pool_allocator.page_size
         self.history = TokenHistory(table.shape[0], table.shape[1], self.device)
         self.written = WrittenSlots(len(self.drafters), num_slots, self.device)
-        for model in self._models:
-            model.attach(SharedState(req_to_token=table, history=self.history, written=self.written))
-        print_budget(self.pool, self._target_worker.model_runner, self._models)
+        for name, model in self._models.items():
+            if name in self._sequences:
+                self._sequences[name].attach(self.history)
+            else:
+                model.attach(SharedState(req_to_token=table, history=self.history, written=self.written))
+        print_budget(self._target_worker.model_runner, self._models)
 
     @property
     def spec_v2_attn_backends(self) -> tuple:
@@ -155,7 +187,7 @@ class HeteroWorker(BaseSpecWorker):
         self.history.record_roots(rows, batch.seq_lens, roots)
         drafted = self._propose(batch, rows, roots, self._split(batch.reqs))
         proposals = [part.proposal for part in drafted]
-        merged = merge_trees(roots, proposals, self._verify_width(batch, proposals))
+        merged = merge_trees(roots, proposals, self._verify_width(batch, proposals), self._vocab_size)
         batch.spec_info = build_verify_input(merged, batch, self._target_worker.model_runner)
         with spec_stage_span("verify"):
             result = self._verify(batch, merged, grammar_barrier)
@@ -191,11 +223,12 @@ class HeteroWorker(BaseSpecWorker):
         self, batch: ScheduleBatch, rows: torch.Tensor, roots: torch.Tensor, shares: list[Share]
     ) -> list[Drafted]:
         drafted = []
+        sampler = draft_sampler(batch, self._max_num_steps)
         with spec_stage_span("draft"), draft_tp_context(self._draft_worker.parallel_layout):
             for share in shares:
                 start = time.perf_counter()
                 members = torch.tensor(share.places, device=rows.device)
-                part = self._draft_batch(batch, rows, roots, share, members)
+                part = self._draft_batch(batch, rows, roots, share, members, sampler)
                 proposal = Proposal(share.drafter, members, self.drafters[share.drafter].propose(part))
                 drafted.append(Drafted(share, part, proposal, time.perf_counter() - start))
         return drafted
@@ -207,6 +240,7 @@ class HeteroWorker(BaseSpecWorker):
         roots: torch.Tensor,
         share: Share,
         members: torch.Tensor,
+        sampler: DraftSampler | None,
     ) -> DraftBatch:
         states = [state_of(batch.reqs[place]) for place in share.places]
         newcomers = [number for number, state in enumerate(states) if state.reader != share.drafter]
@@ -223,6 +257,8 @@ class HeteroWorker(BaseSpecWorker):
             seq_lens_cpu=None if on_cpu or batch.seq_lens_cpu is None else batch.seq_lens_cpu[share.places],
             newcomers=tuple(newcomers),
             newcomer_lens=tuple(newcomer_lens),
+            rids=tuple(batch.reqs[place].rid for place in share.places),
+            sampler=None if sampler is None else sampler.select(share.places),
         )
 
     def _admit(self, reqs: list[Req], share: Share, states: list[RequestState], newcomers: list[int]) -> None:
@@ -288,8 +324,9 @@ class HeteroWorker(BaseSpecWorker):
         drafters = [NOT_DRAFTED] * batch_size
         proposed = [0] * batch_size
         for part in drafted:
-            num_proposed = self.drafters[part.share.drafter].spec.num_draft_tokens - 1
-            for place in part.share.places:
-                drafters[place], proposed[place] = part.share.drafter, num_proposed
+            tree = part.proposal.tree
+            num_proposed = tree.num_proposed or (tree.width - 1,) * len(part.share.places)
+            for place, number in zip(part.share.places, num_proposed, strict=True):
+                drafters[place], proposed[place] = part.share.drafter, number
         draft_seconds = {part.share.drafter: part.seconds for part in drafted}
         return StepRecord(drafters, proposed, draft_seconds, seconds - sum(draft_seconds.values()))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from sglang.srt.configs.draft_parallel import DraftParallelSpec, DraftTPExecution
 from sglang.srt.layers.moe.utils import draft_model_build_scope
 from sglang.srt.managers.tp_worker import TpModelWorker
-from sglang.srt.runtime_context import get_model, get_spec
+from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
+from sglang.srt.runtime_context import get_model, get_schedule, get_spec
 from sglang.srt.speculative.base_spec_worker import EagleDraftWorkerBase
 from sglang.srt.speculative.draft_parallel import resolve_draft_parallel_layout
 from sglang.srt.speculative.spec_utils import draft_pp_context, draft_tp_context
@@ -34,9 +37,14 @@ class DraftWorkers(EagleDraftWorkerBase):
             DraftParallelSpec(tp_execution=DraftTPExecution.TARGET_LAYOUT)
         )
         self.workers: list[TpModelWorker] = []
+        self._slots_per_token: dict[int, float] = {}
 
-    def load(self, spec: DrafterSpec) -> ModelRunner:
-        """Load the weights under spec.path; KV pool and attention come later, when SGLang says so."""
+    def load(self, spec: DrafterSpec, slots_per_token: float | None = None) -> ModelRunner:
+        """Load the weights under spec.path; KV pool and attention come later, when SGLang says so.
+
+        slots_per_token: for a drafter with sequences of its own, how many KV slots it has for each of the target's.
+        """
+        longest = self._target_worker.model_runner.model_config.context_len
         logger.info("HETERO: loading drafter %s from %s", spec.name, spec.path)
         with (
             get_spec().override(
@@ -51,9 +59,11 @@ class DraftWorkers(EagleDraftWorkerBase):
             worker = TpModelWorker(
                 **self._worker_args,
                 is_draft_worker=True,
-                context_length=min(native_context(spec), self._target_worker.model_runner.model_config.context_len),
+                context_length=min(native_context(spec), math.ceil(longest * (slots_per_token or 1))),
                 random_seed=self._target_worker.random_seed,
             )
+        if slots_per_token is not None:
+            self._slots_per_token[len(self.workers)] = slots_per_token
         self.workers.append(worker)
         return worker.model_runner
 
@@ -61,9 +71,22 @@ class DraftWorkers(EagleDraftWorkerBase):
     def draft_runners(self) -> list[ModelRunner]:
         return [worker.model_runner for worker in self.workers]
 
-    def alloc_memory_pool(self, **pools: object) -> None:
-        for worker in self.workers:
-            worker.alloc_memory_pool(**pools)
+    def alloc_memory_pool(
+        self, memory_pool_config: Any, req_to_token_pool: Any, token_to_kv_pool_allocator: Any
+    ) -> None:
+        for number, worker in enumerate(self.workers):
+            config, table = memory_pool_config, req_to_token_pool
+            if number in self._slots_per_token:
+                slots = math.ceil(config.max_total_num_tokens * self._slots_per_token[number])
+                page = get_schedule().page_size
+                config = replace(config, max_total_num_tokens=-(-slots // page) * page)
+                table = ReqToTokenPool(
+                    size=req_to_token_pool.size,
+                    max_context_len=worker.model_config.context_len,
+                    device=req_to_token_pool.device,
+                    enable_memory_saver=False,
+                )
+            worker.alloc_memory_pool(config, table, token_to_kv_pool_allocator)
 
     def init_attention_backends(self) -> None:
         with draft_pp_context(), draft_tp_context(self.parallel_layout):

@@ -20,10 +20,26 @@ class Proposal:
 
 
 @dataclass(frozen=True)
+class MergedLaw:
+    """What is known of how drafts were drawn. Entry i of a chain is about the draft behind its node i.
+
+    drawn: [b] bool, whose drafts were drawn at random; of the others nothing else here means anything.
+    probs: [b, D, V] float32; void: [b, D] bool, drafts that are no target token (see DraftLaw).
+    num_drafts: [b] int64.
+    """
+
+    drawn: torch.Tensor
+    probs: torch.Tensor
+    void: torch.Tensor
+    num_drafts: torch.Tensor
+
+
+@dataclass(frozen=True)
 class MergedTree:
     """tokens, parents: [b, D] int64; num_fed: [b] int64 (see DraftTree); drafter: [b] int64.
 
     depth: the longest path below any root. is_chain: every tree is a chain (padded behind its end).
+    law: None where nobody's drafts were drawn at random.
     """
 
     tokens: torch.Tensor
@@ -33,17 +49,20 @@ class MergedTree:
     depth: int
     is_chain: bool
     is_full_chain: bool
+    law: MergedLaw | None = None
 
     @property
     def width(self) -> int:
         return self.tokens.shape[1]
 
 
-def merge_trees(root_tokens: torch.Tensor, proposals: Sequence[Proposal], width: int) -> MergedTree:
+def merge_trees(
+    root_tokens: torch.Tensor, proposals: Sequence[Proposal], width: int, vocab_size: int = 0
+) -> MergedTree:
     """Scatter the proposals into [b, width] trees; whoever has no proposal keeps the root alone.
 
-    root_tokens: [b] int64. width must hold every proposal. Padding nodes are unreachable (parent -1) and repeat
-    the root's token, which is always a valid id.
+    root_tokens: [b] int64. width must hold every proposal. vocab_size: of the target, for the laws of
+    drafts. Padding nodes are unreachable (parent -1) and repeat the root's token, which is always a valid id.
     """
     batch_size = root_tokens.shape[0]
     device = root_tokens.device
@@ -68,4 +87,27 @@ def merge_trees(root_tokens: torch.Tensor, proposals: Sequence[Proposal], width:
         depth=max((tree.depth for tree in trees), default=0),
         is_chain=is_chain,
         is_full_chain=is_chain and (covered == batch_size or width == 1) and all(tree.width == width for tree in trees),
+        law=_merge_laws(batch_size, proposals, width, vocab_size),
     )
+
+
+def _merge_laws(batch_size: int, proposals: Sequence[Proposal], width: int, vocab_size: int) -> MergedLaw | None:
+    known = [proposal for proposal in proposals if proposal.tree.law is not None]
+    if not known:
+        return None
+    device = known[0].members.device
+    law = MergedLaw(
+        drawn=torch.zeros(batch_size, dtype=torch.bool, device=device),
+        probs=torch.zeros((batch_size, width, vocab_size), device=device),
+        void=torch.zeros((batch_size, width), dtype=torch.bool, device=device),
+        num_drafts=torch.zeros(batch_size, dtype=torch.int64, device=device),
+    )
+    for proposal in known:
+        tree, members = proposal.tree, proposal.members
+        law.drawn[members] = True
+        law.probs[members, : tree.width - 1] = tree.law.over_target(vocab_size)
+        if tree.law.void is not None:
+            law.void[members, : tree.width - 1] = tree.law.void
+        num_drafts = tree.num_proposed or (tree.width - 1,) * len(members)
+        law.num_drafts[members] = torch.tensor(num_drafts, device=device)
+    return law

@@ -9,6 +9,7 @@ probability for it and otherwise samples from what is left.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,8 @@ from sglang.srt.runtime_context import get_exec, get_parallel
 from sglang.srt.sampling.penaltylib.repetition_penalty import apply_scaling_penalties
 from sglang.srt.utils.async_probe import sanitize_nan_logits
 
+from sglang_hetero_spec.cpu.sampling import draw
+from sglang_hetero_spec.worker.merge import MergedLaw
 from sglang_hetero_spec.worker.verify_input import HeteroVerifyInput
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ def sample_exactly(
     accept_lens [b] int32 (bonus included), accept_index [b, depth+1] int32 (global node numbers, -1 padded)."""
     info = batch.sampling_info
     is_ours = isinstance(verify_input, HeteroVerifyInput) and not batch.forward_mode.is_idle()
-    if not is_ours or _upstream_is_exact(info, batch.device):
+    if not is_ours or (verify_input.law is None and _upstream_is_exact(info, batch.device)):
         return original(verify_input, batch, logits_output, grammar_mask, *args, **kwargs)
     logits = logits_output.next_token_logits
     _adjust(logits, info, verify_input.draft_token_num, grammar_mask)
@@ -152,6 +155,67 @@ def _accept_by_sampling(
         threshold_acc=1.0,
         deterministic=True,
     )
+    if verify_input.law is not None:
+        drawn = reject_by_law(verify_input.law, candidates, probs, coins, final_coins)
+        _overrule(drawn, verify_input.law.drawn, candidates, predict, accept_index, num_correct)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """num_correct: [b] int64, drafts accepted; last: [b] int64, the token behind them."""
+
+    num_correct: torch.Tensor
+    last: torch.Tensor
+
+
+def reject_by_law(
+    law: MergedLaw,
+    candidates: torch.Tensor,
+    target_probs: torch.Tensor,
+    coins: torch.Tensor,
+    final_coins: torch.Tensor,
+) -> Walk:
+    """Rejection sampling along chains (arXiv 2211.17192, algorithm 1; 2502.05202, algorithms 3 and 4).
+
+    A draft drawn from q is accepted with min(1, p/q); at the first that is not, the token is drawn from what p has more
+    than q, behind all of them from p. Proposals that are no target token are rejected, and their mass is missing in q.
+    candidates: int [b, D]; target_probs: [b, D, V]; coins: [b, D], that of node i decides about the draft behind it;
+    final_coins: [b]. Only rows whose drafts were drawn mean anything.
+    """
+    drafts = candidates[:, 1:].long()
+    depth = drafts.shape[1]
+    p = target_probs[:, :depth].gather(2, drafts.unsqueeze(2)).squeeze(2)
+    q = law.probs[:, :depth].gather(2, drafts.unsqueeze(2)).squeeze(2)
+    places = torch.arange(depth, device=drafts.device)
+    is_draft = (places < law.num_drafts.unsqueeze(1)) & ~law.void[:, :depth]
+    # A coin may be 0: what has no mass in p is never accepted.
+    accepted = is_draft & (p > 0) & (coins[:, :depth] * q < p)
+    num_correct = accepted.long().cumprod(dim=1).sum(dim=1)
+    rows = torch.arange(len(drafts), device=drafts.device)
+    at_end = target_probs[rows, num_correct].double()
+    was_rejected = num_correct < law.num_drafts
+    rest = (at_end - law.probs[rows, num_correct].double() * was_rejected.unsqueeze(1)).clamp_(min=0)
+    return Walk(num_correct, draw(rest, at_end, final_coins))
+
+
+def _overrule(
+    walk: Walk,
+    drawn: torch.Tensor,
+    candidates: torch.Tensor,
+    predict: torch.Tensor,
+    accept_index: torch.Tensor,
+    num_correct: torch.Tensor,
+) -> None:
+    """Put the verdict on drawn chains where that of the target-only rule stands. drawn: [b] bool."""
+    width = candidates.shape[1]
+    nodes = torch.arange(accept_index.shape[1], device=candidates.device)
+    starts = torch.arange(len(drawn), device=candidates.device).unsqueeze(1) * width
+    path = torch.where(nodes <= walk.num_correct.unsqueeze(1), starts + nodes, -1)
+    accept_index.copy_(torch.where(drawn.unsqueeze(1), path, accept_index))
+    num_correct.copy_(torch.where(drawn, walk.num_correct, num_correct))
+    tokens = candidates.long().roll(-1, dims=1)
+    tokens.scatter_(1, walk.num_correct.unsqueeze(1), walk.last.unsqueeze(1))
+    predict.view(candidates.shape).copy_(torch.where(drawn.unsqueeze(1), tokens, predict.view(candidates.shape)))
 
 
 def _cuda_sampler() -> Callable[..., None]:

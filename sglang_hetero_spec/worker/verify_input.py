@@ -11,7 +11,7 @@ from sglang.srt.speculative.eagle_info import EagleVerifyInput
 from sglang.srt.speculative.eagle_utils import default_tree_mask_mode
 
 from sglang_hetero_spec.drafters.tree import TreeLayout, chain_layout, lay_out
-from sglang_hetero_spec.worker.merge import MergedTree
+from sglang_hetero_spec.worker.merge import MergedLaw, MergedTree
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import ScheduleBatch
@@ -22,7 +22,9 @@ IRREGULAR_TREE = -1  # SGLang's word for a tree without a fixed branching factor
 
 @dataclass
 class HeteroVerifyInput(EagleVerifyInput):
-    """An EAGLE verify input whose trees may differ from request to request."""
+    """An EAGLE verify input whose trees may differ from request to request. law: of drafts drawn at random."""
+
+    law: MergedLaw | None = None
 
     @property
     def tree_topk(self) -> int:
@@ -53,6 +55,7 @@ def build_verify_input(merged: MergedTree, batch: ScheduleBatch, target_runner: 
         capture_hidden_mode=None,
         seq_lens_sum=None,
         seq_lens_cpu=None,
+        law=merged.law,
     )
 
 

@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from sglang_hetero_spec.drafters.growing import SAME_IDS, grow_tree
 from sglang_hetero_spec.drafters.standalone import StandaloneDrafter
 from sglang_hetero_spec.drafters.tree import DraftTree
 from sglang_hetero_spec.pool import DrafterSpec
@@ -113,7 +114,7 @@ def test_a_tree_of_one_branch_is_the_chain(num_steps: int) -> None:
     batch = model.batch(list(model.committed), newcomers=(0, 1))
     proposer = drafter(num_steps, 1, num_steps + 1, model)
     chain = proposer.propose(batch)
-    tree = proposer._tree(batch, model.read_window(batch, 2))
+    tree = grow_tree(proposer.spec, model, batch, model.read_window(batch, 2), batch.root_tokens, SAME_IDS)
     assert torch.equal(tree.tokens, chain.tokens) and torch.equal(tree.parents, chain.parents)
 
 

@@ -95,10 +95,11 @@ class Bench:
 
     def __init__(self, model: torch.nn.Module, lens: list[int], spec: DrafterSpec) -> None:
         self.model, self.lens = model, lens
+        from sglang_hetero_spec.drafters.growing import chain_room
         from sglang_hetero_spec.worker.cpu_draft_model import CpuDraftModel
-        from sglang_hetero_spec.worker.draft_model import SharedState
+        from sglang_hetero_spec.worker.draft_model import Head, SharedState
 
-        self.drafter = CpuDraftModel(0, _as_sglang_runner(model), VOCAB, spec)
+        self.drafter = CpuDraftModel(0, _as_sglang_runner(model), Head(VOCAB), chain_room(spec))
         table = torch.randperm(SLOTS)[: ROWS * (SLOTS // ROWS)].view(ROWS, -1).int()
         history = TokenHistory(ROWS, table.shape[1], "cpu")
         history.tokens.copy_(torch.randint(0, VOCAB, history.tokens.shape))

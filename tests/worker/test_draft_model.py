@@ -13,14 +13,14 @@ pytestmark = pytest.mark.usefixtures("sglang")
 
 @pytest.mark.parametrize("seed", range(40))
 def test_catch_up_reads_everything_once_and_in_order(seed: int) -> None:
-    from sglang_hetero_spec.worker.draft_model import _chunks
+    from sglang_hetero_spec.worker.draft_model import chunks
 
     rng = random.Random(seed)
     max_tokens = rng.choice([1, 4, 10, 1000])
     starts = [rng.randrange(30) for _ in range(rng.randint(0, 6))]
     ends = [start + rng.choice([0, 0, 1, 7, 25]) for start in starts]
     reached = list(starts)
-    for members, lows, highs in _chunks(starts, ends, max_tokens):
+    for members, lows, highs in chunks(starts, ends, max_tokens):
         assert len(set(members)) == len(members) > 0
         assert 0 < sum(highs) - sum(lows) <= max_tokens
         for member, low, high in zip(members, lows, highs, strict=True):
@@ -30,9 +30,9 @@ def test_catch_up_reads_everything_once_and_in_order(seed: int) -> None:
 
 
 def test_a_drafter_that_has_read_further_than_needed_reads_nothing() -> None:
-    from sglang_hetero_spec.worker.draft_model import _chunks
+    from sglang_hetero_spec.worker.draft_model import chunks
 
-    assert list(_chunks([5, 9], [5, 7], 10)) == []
+    assert list(chunks([5, 9], [5, 7], 10)) == []
 
 
 def runner(**changes: object) -> SimpleNamespace:

@@ -1,0 +1,79 @@
+"""`vocab: slem`: the drafter writes text, and the target's tokenizer reads it (arXiv 2502.05202, algorithm 2).
+
+Of what it wrote the target's own tokens are the draft tree, verified like any other; siblings are distinct.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from sglang_hetero_spec.drafters.growing import chain_room, grow_chain
+from sglang_hetero_spec.drafters.own_vocab import OwnBatch, OwnVocabDrafter, Reading
+from sglang_hetero_spec.drafters.sequences import Sequences
+from sglang_hetero_spec.drafters.tree import NO_NODE, DraftTree
+from sglang_hetero_spec.pool import DrafterSpec
+from sglang_hetero_spec.vocab.boundary import Boundaries
+from sglang_hetero_spec.vocab.draft_history import DraftHistory
+from sglang_hetero_spec.vocab.incremental import Candidates, drafted_text, propose
+from sglang_hetero_spec.vocab.intersection import NO_TOKEN
+from sglang_hetero_spec.vocab.pairing import Pairing
+
+
+class SlemDrafter(OwnVocabDrafter):
+    """spec.num_steps: draft tokens written at each step; spec.num_draft_tokens: nodes of the tree, root included."""
+
+    def __init__(self, spec: DrafterSpec, sequences: Sequences, pairing: Pairing) -> None:
+        super().__init__(spec, sequences, room=chain_room(spec))
+        self._pairing = pairing
+        self._draft, self._target = Boundaries(pairing.draft), Boundaries(pairing.target)
+
+    def new_history(self) -> DraftHistory:
+        return DraftHistory(self._draft, self._pairing.target.table, self._pairing.shared)
+
+    def draft(self, own: OwnBatch, logits: torch.Tensor) -> DraftTree:
+        # The likeliest text: exact match is accepted as often as the target writes it, whatever it was drawn from.
+        greedy = replace(own.batch, sampler=None)
+        grown = grow_chain(self.spec.num_steps, self.sequences.model, greedy, logits)
+        found = []
+        for reading, drafts in zip(own.readings, grown.columns.tolist(), strict=True):
+            reading.fed = drafts[:-1]
+            reading.num_read += len(drafts) - 1
+            found.append(self._candidates(reading, drafts))
+        return _as_tree(found, own.roots, self.spec.num_draft_tokens)
+
+    def _candidates(self, reading: Reading, drafts: list[int]) -> Candidates:
+        written = drafted_text(self._pairing.draft.table, drafts)
+        end = None if written.end is None else int(self._pairing.shared.draft_to_target[written.end])
+        return propose(
+            self._target,
+            reading.context,
+            reading.history.new_text(written.data),
+            max_depth=self.spec.num_draft_tokens - 1,
+            max_nodes=self.spec.num_draft_tokens,
+            end=None if end == NO_TOKEN else end,
+        )
+
+
+def _as_tree(found: list[Candidates], roots: torch.Tensor, width: int) -> DraftTree:
+    """roots: [k] target ids. Nodes behind a request's own are padding."""
+    tokens, parents = [], []
+    for each in found:
+        missing = width - len(each.tokens)
+        tokens.append([*each.tokens, *[each.tokens[0]] * missing])
+        parents.append([*each.parents, *[NO_NODE] * missing])
+    return DraftTree(
+        tokens=torch.tensor(tokens, device=roots.device),
+        parents=torch.tensor(parents, device=roots.device),
+        depth=max(_depth(each) for each in found),
+        num_fed=0,
+        num_proposed=tuple(len(each.tokens) - 1 for each in found),
+    )
+
+
+def _depth(candidates: Candidates) -> int:
+    depths = [0]
+    for parent in candidates.parents[1:]:
+        depths.append(depths[parent] + 1)
+    return max(depths)
