@@ -9,7 +9,7 @@ from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 from sglang.srt.speculative.spec_registry import CustomSpecAlgo
 
 from sglang_hetero_spec.errors import HeteroError, refuse
-from sglang_hetero_spec.pool import Pool, PoolError, load_pool
+from sglang_hetero_spec.pool import Pool, PoolError, load_pool, local_folder
 from sglang_hetero_spec.server_args import refuse_unsupported
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def _checked_pool(cfg: Any) -> Pool:
             raise HeteroError(
                 "--speculative-algorithm HETERO needs the pool directory in --speculative-draft-model-path."
             )
-        return load_pool(cfg.speculative_draft_model_path, target=cfg.tokenizer_path or cfg.model_path)
+        target = local_folder(cfg.tokenizer_path or cfg.model_path, cfg.revision)
+        return load_pool(cfg.speculative_draft_model_path, target=target)
     except (HeteroError, PoolError) as error:
         refuse(error)
         raise

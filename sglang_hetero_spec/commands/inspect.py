@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,16 @@ def run(args: argparse.Namespace) -> int:
         print_json(as_dict(pool))
     else:
         _print_tables(pool)
-        if args.target is None and pool.target.tokenizer_sha256 is None:
-            say("Tokenizers were not compared: give --target DIR to compare them with the target's.")
+        for note in _notes(pool, args.target is not None):
+            say(note)
     return DONE
+
+
+def _notes(pool: Pool, has_target: bool) -> Iterator[str]:
+    if not has_target and pool.target.tokenizer_sha256 is None:
+        yield "Tokenizers were not compared: give --target DIR to compare them with the target's."
+    if not has_target and any(drafter.vocab != "shared" for drafter in pool.drafters):
+        yield "Vocabularies were not compared: give --target DIR to see what they share, and which mode `auto` is."
 
 
 def as_dict(pool: Pool) -> dict[str, Any]:
@@ -59,6 +67,9 @@ def _drafter_dict(drafter: DrafterSpec) -> dict[str, Any]:
         "path": drafter.path and str(drafter.path),
         "external": drafter.external,
         "vocab": drafter.vocab,
+        "auto_reason": drafter.auto_reason,
+        "overlap": drafter.overlap and drafter.overlap.as_dict(),
+        "warning": drafter.overlap and drafter.overlap.warning(drafter.name, drafter.vocab),
         "num_steps": drafter.num_steps,
         "topk": drafter.topk,
         "num_draft_tokens": drafter.num_draft_tokens,
@@ -90,7 +101,20 @@ def _print_tables(pool: Pool) -> None:
             f"Router: {len(pool.tasks)} tasks; below a confidence of {pool.router.min_confidence:g}"
             f" {escape(pool.fallback_drafter)} serves."
         )
+    for drafter in pool.drafters:
+        for line in _vocabulary_lines(drafter):
+            out.print(escape(line), soft_wrap=True)
     out.print("Every check passed.")
+
+
+def _vocabulary_lines(drafter: DrafterSpec) -> Iterator[str]:
+    if drafter.auto_reason is not None:
+        yield f"Drafter {drafter.name} is `{drafter.vocab}` by `auto`: {drafter.auto_reason}."
+    if drafter.overlap is not None:
+        yield drafter.overlap.line(drafter.name, drafter.vocab)
+        warning = drafter.overlap.warning(drafter.name, drafter.vocab)
+        if warning is not None:
+            yield f"Warning: {warning[0].lower()}{warning[1:]}"
 
 
 _NUMBERS = ("#", "steps", "topk", "draft tokens", "parameters")
@@ -107,9 +131,13 @@ def _row(pool: Pool, drafter: DrafterSpec) -> list[str]:
     cells = [
         drafter.name,
         drafter.kind,
-        drafter.vocab if path else "",
+        _vocab_cell(drafter) if path else "",
         str(drafter.num_steps),
         str(drafter.topk),
     ]
     cells += [str(drafter.num_draft_tokens), f"{checkpoint_size(path).num_params:,}" if path else ""]
     return [escape(cell) for cell in (*cells, ", ".join(tasks))]
+
+
+def _vocab_cell(drafter: DrafterSpec) -> str:
+    return f"{drafter.vocab} (auto)" if drafter.auto_reason is not None else drafter.vocab

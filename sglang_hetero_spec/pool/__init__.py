@@ -8,6 +8,7 @@ from sglang_hetero_spec.pool.load import load_pool
 from sglang_hetero_spec.pool.model import DrafterSpec, Pool, RouterSpec, TargetSpec, TaskSpec
 from sglang_hetero_spec.pool.safetensors_file import CheckpointSize, checkpoint_size
 from sglang_hetero_spec.pool.schema import FORMAT, MANIFEST_NAME, SCHEMA_VERSION
+from sglang_hetero_spec.pool.target_folder import local_folder
 from sglang_hetero_spec.pool.vocabulary import tokenizer_sha256
 from sglang_hetero_spec.pool.write import write_pool_manifest
 
@@ -25,6 +26,7 @@ __all__ = [
     "checkpoint_size",
     "file_sha256",
     "load_pool",
+    "local_folder",
     "tokenizer_sha256",
     "weights_sha256",
     "write_pool_manifest",

@@ -22,9 +22,9 @@ from sglang_hetero_spec.pool.tree_shape import tree_shape
 def load_pool(path: str | Path, *, target: str | Path | None = None) -> Pool:
     """Read and check the pool in the folder `path`.
 
-    `target`: the target model. If it lies on this disk, tokenizers are compared with the one there, and `vocab: auto`
-    becomes a mode; otherwise they are compared with the manifest's `target.tokenizer_sha256`, if given, and `auto`
-    stays. Raises PoolError, whose text is one sentence.
+    `target`: the target model. If it is a local folder (`local_folder` finds that of a name), tokenizers are compared
+    with the one in it, and `vocab: auto` becomes a mode; otherwise they are compared with the manifest's
+    `target.tokenizer_sha256`, if given, and `auto` stays. Raises PoolError, whose text is one sentence.
     """
     root = paths.pool_root(path, MANIFEST_NAME)
     manifest_path = root / MANIFEST_NAME

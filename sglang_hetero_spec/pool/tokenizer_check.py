@@ -11,7 +11,6 @@ from sglang_hetero_spec.pool.checkpoint import vocab_size
 from sglang_hetero_spec.pool.errors import PoolError
 from sglang_hetero_spec.pool.own_tokenizer import check_belongs
 from sglang_hetero_spec.pool.schema import Drafter
-from sglang_hetero_spec.pool.target_folder import local_folder
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class TargetTokenizer:
 
     @classmethod
     def find(cls, sha256: str | None, target: str | Path | None, manifest: Path) -> TargetTokenizer:
-        """Looks in `target` if that lies on this disk, and checks the manifest's hash against it."""
-        folder = local_folder(target)
+        """Looks in `target` if that is a folder, and checks the manifest's hash against it."""
+        folder = Path(target) if target is not None and Path(target).is_dir() else None
         if folder is None or not vocabulary.has_tokenizer(folder):
             return cls(None, sha256, folder)
         found = vocabulary.tokenizer_mismatch(folder, sha256) if sha256 else None

@@ -56,7 +56,8 @@ class Overlap:
 
     def warning(self, name: str, mode: str) -> str | None:
         """One sentence where another mode would do better, else None."""
-        if self.relation == Relation.IDENTICAL and mode != "shared":
+        is_the_targets = self.relation in (Relation.IDENTICAL, Relation.PADDED) and self.num_draft >= self.num_target
+        if is_the_targets and mode != "shared":
             return f"Drafter {name} has the target's own vocabulary: `shared` drafts the same, for less than `{mode}`."
         if mode == "tli" and self.share < LOW_SHARE:
             return (

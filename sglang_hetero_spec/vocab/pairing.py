@@ -6,15 +6,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sglang_hetero_spec.pool import vocabulary
 from sglang_hetero_spec.pool.errors import PoolError
 from sglang_hetero_spec.vocab.errors import VocabError
 from sglang_hetero_spec.vocab.intersection import Intersection, intersect
 from sglang_hetero_spec.vocab.intersection_cache import cached_intersection
 from sglang_hetero_spec.vocab.mid_text import MidText
-from sglang_hetero_spec.vocab.roles import Role
 from sglang_hetero_spec.vocab.token_bytes import read_token_bytes
 
 CACHE_VARIABLE = "HETERO_SPEC_CACHE"
+# More ids than any model has: a tokenizer with larger ones would only take the memory.
+_MAX_IDS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,24 @@ def pair_sides(target: MidText, draft: MidText, cache: Path | None = None) -> Pa
 
 
 def read_side(folder: Path, vocab_size: int | None = None) -> MidText:
-    """One tokenizer; VocabError where it does not fit a model of `vocab_size` ids."""
+    """One tokenizer; VocabError where it does not fit a model of `vocab_size` ids, or is damaged."""
+    file = folder / "tokenizer.json"
     try:
-        table = read_token_bytes(folder, vocab_size)
+        last = max(vocabulary.read_vocabulary(folder).tokens, default=-1)
+        size = _MAX_IDS if vocab_size is None else vocab_size
+        if last >= size:
+            raise VocabError(
+                f"{file} has the token id {last}, and the model has {size} ids at most: it is the tokenizer of another"
+                " model; put the one that the model was trained with there."
+            )
+        return MidText(read_token_bytes(folder, vocab_size))
     except PoolError as error:
         raise VocabError(str(error)) from None
-    if vocab_size is not None and len(table) > vocab_size:
-        last = max(i for i, role in enumerate(table.roles) if role != Role.NOTHING)
+    except (KeyError, TypeError, IndexError, AttributeError, RecursionError, UnicodeError) as error:
         raise VocabError(
-            f"{folder / 'tokenizer.json'} has the token id {last}, and the model's vocabulary has {vocab_size} ids: it"
-            " is the tokenizer of another model; put the one that the model was trained with there."
-        )
-    return MidText(table)
+            f"{file} is not a tokenizer of the `tokenizers` library ({type(error).__name__}); save it again with"
+            " transformers."
+        ) from None
 
 
 def cache_folder() -> Path | None:
