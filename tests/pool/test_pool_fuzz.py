@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from fake_pool import FakePool
+from foreign_pool import ForeignPool
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sglang_hetero_spec.pool import PoolError, load_pool
 
-WORDS = ("standalone", "none", "code", "general", "shared", "lora", "../x", "/", "", "drafters/code", "\0", "\n")
+MODES = ("shared", "tli", "slem", "slrs", "auto")
+WORDS = ("standalone", "none", "code", "general", *MODES, "lora", "../x", "/", "", "drafters/code", "\0", "\n")
 SCALARS = (
     st.none()
     | st.booleans()
@@ -85,5 +87,31 @@ def test_any_bytes_in_any_file(shared: FakePool, name: str, at: int, cut: int, p
     path.write_bytes(good[:at] + put + good[at + cut :])
     try:
         check(shared)
+    finally:
+        path.write_bytes(good)
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> ForeignPool:
+    return ForeignPool(tmp_path_factory.mktemp("foreign"), "byt5")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_value_in_the_tokenizer_of_a_foreign_drafter(foreign: ForeignPool, data: st.DataObject) -> None:
+    """The library reads it, then we do."""
+    path = foreign.folder / data.draw(st.sampled_from(["tokenizer.json", "tokenizer_config.json"]))
+    good = path.read_bytes()
+    parsed = json.loads(good)
+    place = data.draw(st.sampled_from([place for place in places(parsed) if place and "<0x" not in str(place)]))
+    parent = parsed
+    for part in place[:-1]:
+        parent = parent[part]
+    parent[place[-1]] = data.draw(VALUES)
+    path.write_text(json.dumps(parsed))
+    foreign.entry["vocab"] = data.draw(st.sampled_from(MODES))
+    foreign.write()
+    try:
+        check(foreign)
     finally:
         path.write_bytes(good)
