@@ -108,9 +108,9 @@ def test_any_value_in_the_tokenizer_of_a_foreign_drafter(foreign: ForeignPool, d
     for part in place[:-1]:
         parent = parent[part]
     parent[place[-1]] = data.draw(VALUES)
-    path.write_text(json.dumps(parsed))
     foreign.entry["vocab"] = data.draw(st.sampled_from(MODES))
     foreign.write()
+    path.write_text(json.dumps(parsed))
     try:
         check(foreign)
     finally:
