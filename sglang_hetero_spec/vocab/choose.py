@@ -25,7 +25,7 @@ class Choice(NamedTuple):
 
 
 def choose(overlap: Overlap) -> Choice:
-    percent = f"{100.0 * overlap.share:.1f}% of {overlap.share_of}"
+    shares, limit = f"it shares {overlap.shown_share}", f"{100 * ENOUGH_FOR_TLI:.0f}%"
     if overlap.share >= ENOUGH_FOR_TLI:
-        return Choice("tli", f"it shares {percent}, at least {100 * ENOUGH_FOR_TLI:.0f}%")
-    return Choice("slem", f"it shares {percent}, less than the {100 * ENOUGH_FOR_TLI:.0f}% that `tli` takes")
+        return Choice("tli", f"{shares}, at least {limit}")
+    return Choice("slem", f"{shares}, less than the {limit} that `tli` takes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,17 +42,15 @@ class Overlap:
         return self.target_percent / 100.0 if self.mass is None else self.mass
 
     @property
-    def share_of(self) -> str:
-        return "the target's vocabulary" if self.mass_of is None else f"the tokens in {self.mass_of}"
+    def shown_share(self) -> str:
+        whole = "the target's vocabulary" if self.mass_of is None else f"the tokens in {self.mass_of}"
+        return percent(100.0 * self.share, whole)
 
     def line(self, name: str, mode: str) -> str:
         """For the log and for people. name: the drafter's. mode: its `vocab`."""
-        parts = [
-            f"{self.target_percent:.1f}% of the target's vocabulary",
-            f"{self.draft_percent:.1f}% of the drafter's",
-        ]
+        parts = [percent(self.target_percent, "the target's vocabulary"), percent(self.draft_percent, "the drafter's")]
         if self.mass is not None:
-            parts.append(f"{100.0 * self.mass:.1f}% of {self.share_of}")
+            parts.append(self.shown_share)
         return f"Drafter {name}, vocab {mode}: {self.num_shared:,} tokens are shared, {', '.join(parts)}."
 
     def warning(self, name: str, mode: str) -> str | None:
@@ -61,8 +60,8 @@ class Overlap:
             return f"Drafter {name} has the target's own vocabulary: `shared` drafts the same, for less than `{mode}`."
         if mode == "tli" and self.share < LOW_SHARE:
             return (
-                f"Drafter {name} can propose only {100.0 * self.share:.1f}% of {self.share_of} with `tli`, too"
-                " little to pay: use `slem`, which drafts with the whole vocabulary, or `auto`."
+                f"Drafter {name} can propose only {self.shown_share} with `tli`, too little to pay: use `slem`, which"
+                " drafts with the whole vocabulary, or `auto`."
             )
         return None
 
@@ -71,6 +70,11 @@ class Overlap:
         shares = {"target_percent": self.target_percent, "draft_percent": self.draft_percent}
         mass = {"mass_percent": None if self.mass is None else 100.0 * self.mass}
         return {name: value for name, value in asdict(self).items() if name != "mass"} | shares | mass
+
+
+def percent(value: float, whole: str) -> str:
+    """Rounded down: 100% is all of it, and what is below a limit does not look like it."""
+    return f"{math.floor(round(10.0 * value, 6)) / 10.0:.1f}% of {whole}"
 
 
 def describe(pairing: Pairing, weights: TokenWeights | None = None) -> Overlap:

@@ -21,7 +21,7 @@ TASKS = Path("tasks.json")
 ANSWERS = Path(".build", "regenerate", "answers.jsonl")
 # Enough for a share to a tenth of a percent; a larger file takes no longer.
 _MAX_BYTES = 8 << 20
-_UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+_UNUSABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _examples(path: Path, target: MidText) -> np.ndarray:
         for task in json.loads(path.read_text(encoding="utf-8")):
             ids = [token_id for text in task["examples"] for token_id in target.encode(str(text).encode())]
             if ids:
-                weights += max(float(task.get("size", 1)), 1.0) / len(ids) * np.bincount(ids, minlength=len(weights))
+                weights += max(int(task.get("size", 1)), 1) / len(ids) * np.bincount(ids, minlength=len(weights))
     except _UNUSABLE:
         return np.zeros(len(target.table))
     return weights
