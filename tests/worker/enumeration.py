@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import torch
 
-from sglang_hetero_spec.drafters.tree import DraftTree
+from sglang_hetero_spec.drafters.tree import DraftLaw, DraftTree
 from sglang_hetero_spec.worker.merge import Proposal, merge_trees
 from tests.drafters import reference
 
@@ -39,12 +39,18 @@ GREEDY = Params(top_k=1)
 
 @dataclass(frozen=True)
 class Case:
-    """One request of a verify step: its tree, the target's logits after each node, float32 [n, V]."""
+    """One request of a verify step: its tree, the target's logits after each node, float32 [n, V].
+
+    drawn: the law that the drafts of a chain were drawn from, of a batch of one; None for a tree that was chosen.
+    num_proposed: as in DraftTree.
+    """
 
     parents: list[int]
     tokens: list[int]
     logits: torch.Tensor
     params: Params = field(default_factory=Params)
+    drawn: DraftLaw | None = None
+    num_proposed: int | None = None
 
     def child_with(self, node: int, token: int) -> int | None:
         children = (c for c in reference.children_of(self.parents, node) if self.tokens[c] == token)
@@ -116,11 +122,9 @@ def coin_cells(case: Case, law: torch.Tensor) -> Cells:
     axes = []
     final_thresholds: list[float] = []
     for node in range(len(case.parents)):
-        drafted = [case.tokens[child] for child in reference.children_of(case.parents, node)]
-        axes.append(_cells(itertools.accumulate(law[node, token].item() for token in drafted)))
-        left = law[node].clone()
-        left[drafted] = 0.0
-        if left.sum() > 1e-12:
+        thresholds, left = (_of_tree if case.drawn is None else _of_chain)(case, law, node)
+        axes.append(_cells(thresholds))
+        if left.sum() > (1e-12 if case.drawn is None else 1e-6):
             final_thresholds += (left.cumsum(0) / left.sum()).tolist()
     axes.append(_cells(final_thresholds))
     chosen = list(itertools.product(*axes))
@@ -129,7 +133,27 @@ def coin_cells(case: Case, law: torch.Tensor) -> Cells:
     return Cells(bounds[..., 0], bounds[..., 1], weights, lost=1.0 - weights.sum().item())
 
 
-def _cells(thresholds: itertools.accumulate | list[float]) -> list[tuple[float, float]]:
+def _of_tree(case: Case, law: torch.Tensor, node: int) -> tuple[list[float], torch.Tensor]:
+    """Where the node's coin decides something, and what is drawn from if no child is taken."""
+    drafted = [case.tokens[child] for child in reference.children_of(case.parents, node)]
+    left = law[node].clone()
+    left[drafted] = 0.0
+    return list(itertools.accumulate(law[node, token].item() for token in drafted)), left
+
+
+def _of_chain(case: Case, law: torch.Tensor, node: int) -> tuple[list[float], torch.Tensor]:
+    """The same of a draft that was drawn from a law."""
+    num_drafts = len(case.parents) - 1 if case.num_proposed is None else case.num_proposed
+    if node >= num_drafts:
+        return [], law[node]
+    q = case.drawn.over_target(law.shape[1])[0, node].double()
+    token = case.tokens[node + 1]
+    is_void = case.drawn.void is not None and bool(case.drawn.void[0, node])
+    threshold = 0.0 if is_void or not q[token] else (law[node, token] / q[token]).item()
+    return [threshold], (law[node] - q).clamp(min=0)
+
+
+def _cells(thresholds: list[float]) -> list[tuple[float, float]]:
     edges = sorted({0.0, 1.0, *(t for t in thresholds if 0.0 < t < 1.0)})
     return [(a, b) for a, b in itertools.pairwise(edges) if b - a > NARROWEST_CELL]
 
@@ -186,6 +210,8 @@ def _verify(
                 torch.tensor(case.parents).expand(len(rows), n),
                 depth=max(len(reference.path_to(case.parents, node)) for node in range(n)) - 1,
                 num_fed=1,
+                law=None if case.drawn is None else _repeated(case.drawn, len(rows)),
+                num_proposed=None if case.num_proposed is None else (case.num_proposed,) * len(rows),
             )
             proposals.append(Proposal(number, members, tree))
     params = [case.params for case, count in zip(cases, counts, strict=True) for _ in range(count)]
@@ -198,7 +224,7 @@ def _verify(
     )
     backend = SimpleNamespace(verify_mask=None, max_context_len=64)
     verify_input = build_verify_input(
-        merge_trees(roots, proposals, width), batch, SimpleNamespace(attn_backend=backend)
+        merge_trees(roots, proposals, width, vocab_size), batch, SimpleNamespace(attn_backend=backend)
     )
     monkeypatch.setattr(eagle_utils, "_verify_coins", lambda **_: (node_coins, final_coins))
     output = SimpleNamespace(next_token_logits=logits.view(total * width, vocab_size))
@@ -208,6 +234,11 @@ def _verify(
         assert path[length:] == [-1] * (len(path) - length)
         emitted.append(tuple(predict[path[:length]].tolist()))
     return [emitted[first : first + count] for first, count in zip(firsts, counts, strict=True)]
+
+
+def _repeated(law: DraftLaw, count: int) -> DraftLaw:
+    void = None if law.void is None else law.void.expand(count, -1)
+    return replace(law, probs=law.probs.expand(count, -1, -1), void=void)
 
 
 def sampling_info(params: list[Params], bias: torch.Tensor | None = None) -> SimpleNamespace:
