@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def add(subcommands: Any) -> None:
     parser = subcommands.add_parser("inspect", help="what is in a pool, checked")
     parser.add_argument("pool", metavar="POOL", help="the pool's folder")
-    parser.add_argument("--target", metavar="T", help="the target's folder: tokenizers are compared with it")
+    parser.add_argument("--target", metavar="T", help="the target's folder: vocabularies are compared with its own")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 

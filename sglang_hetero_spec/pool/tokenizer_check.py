@@ -48,7 +48,7 @@ def check_tokenizer(
     """
     if drafter.tokenizer_sha256 is not None:
         _check_hash(folder, drafter.tokenizer_sha256, f"{start}.tokenizer_sha256`")
-    if drafter.vocab != "shared" or vocabulary.has_tokenizer(folder):
+    if vocabulary.has_tokenizer(folder):
         check_belongs(folder, config)
     if drafter.vocab != "shared":
         return

@@ -73,6 +73,19 @@ def test_an_id_that_would_only_take_the_memory(tmp_path: Path) -> None:
         read_side(folder)
 
 
+@pytest.mark.parametrize("damage", [[], {}, 3])
+def test_a_tokenizer_that_only_the_library_understands(tmp_path: Path, damage: object) -> None:
+    """It takes what it does not know for something else, and has its own idea of the decoder."""
+    folder = tmp_path / "draft"
+    shutil.copytree(folder_of("llama2"), folder)
+    parsed = json.loads((folder / "tokenizer.json").read_text())
+    parsed["decoder"]["decoders"][0]["type"] = damage
+    (folder / "tokenizer.json").write_text(json.dumps(parsed))
+    with pytest.raises(VocabError) as caught:
+        read_side(folder)
+    assert str(caught.value).startswith(f"{folder}/tokenizer.json ") and str(caught.value).endswith(".")
+
+
 @pytest.mark.parametrize("is_read_only", [False, True])
 def test_a_cache_that_cannot_be_written_costs_only_time(
     tmp_path: Path, is_read_only: bool, caplog: pytest.LogCaptureFixture
