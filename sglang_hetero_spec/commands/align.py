@@ -27,11 +27,17 @@ def add(subcommands: Any) -> None:
     which.add_argument("--general", action="store_true", help="all tasks, with the tokens of all task drafters")
     parser.add_argument("--out", metavar="DIR", required=True, type=Path, help="folder of the drafter")
     parser.add_argument("--base", metavar="D", help="drafter to go on from (default: made from the target's layers)")
+    parser.add_argument(
+        "--tokenizer", metavar="D", help="the fresh drafter's own tokenizer, with `shape` (default: the target's)"
+    )
     parser.add_argument("--config", metavar="YAML", type=Path, help="settings; flags override them")
     parser.add_argument("--prompts", metavar="F", type=Path, help="prompts.jsonl of `partition`, for the tasks")
     parser.add_argument("--heldout", metavar="F", type=Path, help="answers to hold out (default: a share of --answers)")
     parser.add_argument("--cache", metavar="DIR", type=Path, help="folder for what is kept of the target, shareable")
     parser.add_argument("--loss", choices=("forward_kl", "reverse_kl", "tvd++", "ce", "auto"))
+    parser.add_argument(
+        "--vocab", choices=("auto", "tli", "slem", "slrs"), help="how a vocabulary of its own will serve"
+    )
     parser.add_argument("--tokens", type=int, metavar="N", help="tokens to train on, per task")
     parser.add_argument("--epochs", type=float, metavar="X", help="passes over the answers, without --tokens")
     parser.add_argument("--optimizer", choices=("adamw", "muon"))
@@ -84,11 +90,12 @@ def request_of(args: argparse.Namespace) -> AlignRequest:
         heldout=args.heldout,
         tasks=tasks,
         cache=args.cache,
+        tokenizer=args.tokenizer,
     )
 
 
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("loss", "tokens", "epochs", "optimizer", "learning_rate", "batch_tokens", "seed", "bf16")
+    names = ("loss", "vocab", "tokens", "epochs", "optimizer", "learning_rate", "batch_tokens", "seed", "bf16")
     found = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.layers is not None:
         found["layers"] = _layers(args.layers)
@@ -136,6 +143,8 @@ def _print_table(result: AlignResult) -> None:
     out = console()
     out.print(table)
     trained = result.made["trained"]
+    if result.made["counted_in"] != "target tokens":
+        out.print(f"Counted in {result.made['counted_in']}: not to be compared with drafters that count in others.")
     out.print(f"{trained['steps']} of {trained['planned_steps']} steps, best at {trained['best_step']}.")
 
 

@@ -10,10 +10,18 @@ from sglang_hetero_spec.build.align.errors import AlignError
 from sglang_hetero_spec.build.regenerate.answers import from_line
 from sglang_hetero_spec.build.split import heldout_ids, order
 
+NOT_SHARED = -1
+
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt and the target's answer to it, in the ids of the drafter's tokenizer. `text` is the answer's."""
+    """One prompt and the target's answer to it, in the ids of the drafter's tokenizer. `text` is the answer's.
+
+    said: the row that this one was made of, in the target's ids, where the drafter's are others; None: this one.
+    places, labels: where the drafter reads the target's tokens one by one: for each token of the answer that was said,
+    the position in the sequence that predicts it, and its number among the tokens that both have (NOT_SHARED for
+    others). None: every token of `answer` is predicted by the position before it.
+    """
 
     id: str
     task: str | None
@@ -21,9 +29,35 @@ class Row:
     answer: tuple[int, ...]
     text: str = ""
     finish_reason: str | None = None
+    said: Row | None = None
+    places: tuple[int, ...] | None = None
+    labels: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
+
+    @property
+    def scored(self) -> tuple[Sequence[int], tuple[int, ...]]:
+        """Positions that predict something, and what."""
+        if self.places is None or self.labels is None:
+            return range(len(self.prompt) - 1, len(self) - 1), self.answer
+        return self.places, self.labels
+
+    @property
+    def by_target(self) -> Row:
+        """In the target's ids."""
+        return self.said or self
+
+    def cut(self, most: int) -> Row:
+        """At most so many tokens."""
+        if len(self) <= most:
+            return self
+        row = replace(self, answer=self.answer[: most - len(self.prompt)])
+        if self.places is None or self.labels is None or self.said is None:
+            return row
+        kept = sum(place < most for place in self.places)
+        said = replace(self.said, answer=self.said.answer[:kept])
+        return replace(row, said=said, places=self.places[:kept], labels=self.labels[:kept])
 
 
 @dataclass(frozen=True)
@@ -73,11 +107,7 @@ def of_task(rows: Sequence[Row], task: str | None, where: Path) -> tuple[Row, ..
 
 def fit_context(rows: Iterable[Row], most: int) -> tuple[Row, ...]:
     """Long answers are cut at the context; rows whose prompt fills it are left out."""
-    return tuple(
-        row if len(row) <= most else replace(row, answer=row.answer[: most - len(row.prompt)])
-        for row in rows
-        if len(row.prompt) < most
-    )
+    return tuple(row.cut(most) for row in rows if len(row.prompt) < most)
 
 
 def by_task(rows: Sequence[Row]) -> dict[str | None, list[Row]]:

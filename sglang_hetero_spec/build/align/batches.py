@@ -20,15 +20,15 @@ class TeacherRows(Protocol):
 
 
 def as_tensors(rows: Sequence[Row]) -> dict[str, Tensor]:
-    """input_ids [B, T], right-padded with 0; keep [N]: flat positions that predict an answer's token; tokens [N]."""
+    """input_ids [B, T], right-padded with 0; keep [N]: flat positions that predict; tokens [N]: what (`Row.scored`)."""
     width = max(len(row) for row in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     keep, tokens = [], []
     for place, row in enumerate(rows):
         ids[place, : len(row)] = torch.tensor([*row.prompt, *row.answer])
-        start = place * width + len(row.prompt) - 1
-        keep.append(torch.arange(start, start + len(row.answer)))
-        tokens.append(torch.tensor(row.answer))
+        positions, labels = row.scored
+        keep.append(place * width + torch.tensor(positions))
+        tokens.append(torch.tensor(labels))
     return {"input_ids": ids, "keep": torch.cat(keep), "tokens": torch.cat(tokens)}
 
 
@@ -66,14 +66,21 @@ def bucketed(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[int]]:
     yield from (list(batch) for batch in cut(order, lengths, batch_tokens))
 
 
+def narrowed(logits: Tensor, only: Tensor | None) -> Tensor:
+    """The columns of these ids."""
+    return logits if only is None else logits.index_select(-1, only.to(logits.device))
+
+
 class AnswerHead:
     """Makes a causal model score chosen positions only.
 
     A hook selects them in front of the output layer, so whatever the model does to its logits afterwards still happens.
+    only: int64 [n], the ids that are scored (V is n then); None for all.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, only: Tensor | None = None) -> None:
         head: nn.Module = model.get_output_embeddings()
+        self._only = only
         self._keep: Tensor | None = None
         self._seen: Tensor | None = None
         self._scored = True
@@ -81,7 +88,7 @@ class AnswerHead:
 
     def logits(self, model: Any, input_ids: Tensor, keep: Tensor) -> Tensor:
         """[N, V] at the flat positions `keep` of `input_ids` [B, T]."""
-        return self._run(model, input_ids, keep, True)[0]
+        return narrowed(self._run(model, input_ids, keep, True)[0], self._only)
 
     def hidden(self, model: Any, input_ids: Tensor, keep: Tensor) -> Tensor:
         """[N, H]: what the output layer gets there (the layer itself is run on one position only)."""

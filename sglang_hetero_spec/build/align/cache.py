@@ -30,17 +30,21 @@ _SHARD_TOKENS = 1 << 16
 
 @dataclass(frozen=True)
 class CacheSpec:
-    """What a shard's contents depend on, besides its rows. `target`: its fingerprint; `dtype`: it was run in."""
+    """What a shard's contents depend on, besides its rows. `target`: its fingerprint; `dtype`: it was run in.
+
+    only: hash of the ids that `topk` chooses from, empty for all.
+    """
 
     kind: Kind
     target: str
     dtype: str
     topk: int
     size: int
+    only: str = ""
 
     def name(self, rows: Sequence[Row]) -> str:
         what = f"{self.kind} {self.target} {self.dtype} {self.topk if self.kind == 'topk' else 0} {self.size}"
-        digest = hashlib.sha256(what.encode())
+        digest = hashlib.sha256((what + (self.only if self.kind == "topk" else "")).encode())
         for row in rows:
             digest.update(f"{row.id} {len(row.prompt)} {len(row.answer)} ".encode())
             digest.update(array("q", [*row.prompt, *row.answer]).tobytes())

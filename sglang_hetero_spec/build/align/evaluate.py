@@ -72,14 +72,14 @@ def count(hits: Sequence[Sequence[bool]], num_steps: int) -> Counts:
 
 @torch.inference_mode()
 def first_choices(model: Any, head: AnswerHead, rows: Sequence[Row], batch_tokens: int) -> list[list[bool]]:
-    """For each row, for each token of its answer: is it the model's first choice?"""
+    """For each row, for each token that is predicted: is it the model's first choice?"""
     found: list[list[bool]] = [[] for _ in rows]
     device = next(model.parameters()).device
     for batch in bucketed(rows, batch_tokens):
         tensors = {name: value.to(device) for name, value in as_tensors([rows[i] for i in batch]).items()}
         logits = head.logits(model, tensors["input_ids"], tensors["keep"])
         hits = logits.argmax(-1) == tensors["tokens"]
-        for index, hit in zip(batch, hits.split([len(rows[i].answer) for i in batch]), strict=True):
+        for index, hit in zip(batch, hits.split([len(rows[i].scored[1]) for i in batch]), strict=True):
             found[index] = hit.tolist()
     return found
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sglang_hetero_spec.build.align.answers import NOT_SHARED
+
 _FLOOR = -100.0
 _EPS = 1e-6
 
@@ -83,8 +85,9 @@ def tvd_plus_plus(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
-    """By tokens: logits [N, V], the target's tokens [N]."""
-    return F.cross_entropy(logits.float(), tokens)
+    """By tokens: logits [N, V], the target's tokens [N]; NOT_SHARED ones teach nothing."""
+    known = (tokens != NOT_SHARED).sum().clamp_min(1)
+    return F.cross_entropy(logits.float(), tokens, ignore_index=NOT_SHARED, reduction="sum") / known
 
 
 def with_rest(log_probs: Tensor, ids: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,23 +125,26 @@ def _cut_config(config: Any, layers: Sequence[int], count: int) -> Any:
     return cut
 
 
-def fresh_model(target_config: Any, shape: ShapeSettings, seed: int) -> Any:
-    """A new model of `shape` with the target's vocabulary, context and special tokens, in float32."""
+def fresh_model(target_config: Any, shape: ShapeSettings, seed: int, own: Mapping[str, Any] | None = None) -> Any:
+    """A new model of `shape` with the target's vocabulary, context and special tokens, in float32.
+
+    own: fields of the config that say otherwise.
+    """
     from transformers import AutoModelForCausalLM, set_seed
 
     set_seed(seed)
     try:
-        model = AutoModelForCausalLM.from_config(_shaped(target_config, shape), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(_shaped(target_config, shape, own or {}), dtype=torch.float32)
     except Exception as error:
         raise AlignError(f"`shape` makes no model ({' '.join(str(error).split())[:160]}); correct it.") from None
     _spread(model, seed)
     return model
 
 
-def _shaped(target_config: Any, shape: ShapeSettings) -> Any:
+def _shaped(target_config: Any, shape: ShapeSettings, own: Mapping[str, Any]) -> Any:
     from transformers import LlamaConfig
 
-    fields = shape.model_dump(exclude={"architecture"}, exclude_none=True)
+    fields = {**shape.model_dump(exclude={"architecture"}, exclude_none=True), **own}
     if shape.architecture == "target":
         config = copy.deepcopy(target_config)
         for name, value in fields.items():

@@ -42,6 +42,7 @@ class AlignRequest:
     drafter to go on from; None makes one from `settings.layers` or `settings.shape`. heldout: answers of their own to
     hold out, instead of a share of `answers`. tasks: prompt id -> task, instead of the tasks in `answers`.
     cache: folder of what is kept of the target, which several alignments may share (default: inside `out`).
+    tokenizer: folder or hub name of the drafter's own, with `settings.shape` only (a base has one); None: the target's.
     """
 
     target: str
@@ -53,6 +54,7 @@ class AlignRequest:
     heldout: Path | None = None
     tasks: Mapping[str, str | None] | None = None
     cache: Path | None = None
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def _key(request: AlignRequest) -> dict[str, Any]:
     tasks = None
     if request.tasks is not None:
         tasks = hashlib.sha256(json.dumps(sorted(request.tasks.items())).encode()).hexdigest()
-    return {
+    own = {"tokenizer": fingerprint(request.tokenizer)} if request.tokenizer else {}
+    return own | {
         "task": request.task, "settings": request.settings.digest(), "target": fingerprint(request.target),
         "base": fingerprint(request.base) if request.base else None, "answers": digest(request.answers),
         "heldout": digest(request.heldout), "tasks": tasks,

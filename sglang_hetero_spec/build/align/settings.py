@@ -33,7 +33,8 @@ class LoraSettings(_Strict):
 
 
 class ShapeSettings(_Strict):
-    """A fresh drafter with the target's vocabulary. `architecture` "target" takes the target's own kind of layer."""
+    """A fresh drafter. `architecture` "target" takes the target's own kind of layer. max_position_embeddings: null is
+    the target's context; a tokenizer with shorter tokens needs more of them."""
 
     hidden_size: Count
     num_hidden_layers: Count
@@ -41,6 +42,7 @@ class ShapeSettings(_Strict):
     num_key_value_heads: Count | None = None
     head_dim: Count | None = None
     intermediate_size: Count
+    max_position_embeddings: Count | None = None
     tie_word_embeddings: bool = True
     architecture: Literal["llama", "target"] = "llama"
 
@@ -50,6 +52,9 @@ class AlignSettings(_Strict):
 
     tokens: budget of each task (null: `epochs` over its answers). The general drafter gets the sum over the tasks.
     batch_tokens: padded, of one batch on one device.
+    vocab: of a drafter whose vocabulary is not the target's: the mode that it will be served in, which is how it reads
+    the answers. `tli`: the target's tokens one by one, which every loss can compare. `slem`, `slrs`: the text in its
+    own tokens, by `ce`. `auto`: `tli` where nearly all that the target writes is in both vocabularies, else `slem`.
     layers: without a base: how many of the target's layers, which ones, or "auto" (measured). shape: a fresh model.
     loss, layers "auto": each candidate is trained on `probe_tokens` (null: a twentieth of the budget); the best goes
     on.
@@ -61,6 +66,7 @@ class AlignSettings(_Strict):
     """
 
     loss: Loss | Literal["auto"] = "forward_kl"
+    vocab: Literal["auto", "tli", "slem", "slrs"] = "auto"
     tokens: Count | None = None
     epochs: Annotated[float, Field(gt=0)] = 3.0
     optimizer: Literal["muon", "adamw"] | None = None

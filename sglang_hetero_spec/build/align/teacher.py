@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sglang_hetero_spec.build.align.answers import Row
-from sglang_hetero_spec.build.align.batches import AnswerHead, as_tensors
+from sglang_hetero_spec.build.align.batches import AnswerHead, as_tensors, narrowed
 from sglang_hetero_spec.build.align.cache import Shards
 from sglang_hetero_spec.build.align.losses import append_rest, log_probs, with_rest
 
@@ -29,7 +29,7 @@ class Teacher(Protocol):
 
 
 class FullTeacher(ABC):
-    """Knows the log-probability of every token. `size`: ids that both models have."""
+    """Knows the log-probability of every token. `size`: how many both models have."""
 
     size: int
 
@@ -43,35 +43,37 @@ class FullTeacher(ABC):
 
 @dataclass(frozen=True)
 class LiveTeacher(FullTeacher):
-    """Runs the target on every batch."""
+    """Runs the target on every batch. head: scores the ids that both have."""
 
     model: Any
     head: AnswerHead
     size: int
 
     def columns(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
-        return {}
+        said = as_tensors([row.by_target for row in rows])
+        return {"said_ids": said["input_ids"], "said_keep": said["keep"]}
 
     @torch.no_grad()
     def log_probs(self, batch: Mapping[str, Tensor]) -> Tensor:
-        return log_probs(self.head.logits(self.model, batch["input_ids"], batch["keep"]), self.size)
+        return log_probs(self.head.logits(self.model, batch["said_ids"], batch["said_keep"]), self.size)
 
 
 @dataclass(frozen=True)
 class HiddenTeacher(FullTeacher):
-    """Takes the target's last hidden states from disk; only its output layer is run."""
+    """Takes the target's last hidden states from disk; only its output layer is run. only: the ids that both have."""
 
     output_layer: Any
     shards: Shards
     size: int
+    only: Tensor | None = None
 
     def columns(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
-        return {"hidden": self.shards.read("hidden", rows)}
+        return {"hidden": self.shards.read("hidden", [row.by_target for row in rows])}
 
     @torch.no_grad()
     def log_probs(self, batch: Mapping[str, Tensor]) -> Tensor:
         hidden = batch["hidden"].to(self.output_layer.weight.dtype)
-        return log_probs(self.output_layer(hidden), self.size)
+        return log_probs(narrowed(self.output_layer(hidden), self.only), self.size)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class TopKTeacher:
     size: int
 
     def columns(self, rows: Sequence[Row]) -> Mapping[str, Tensor]:
-        return {"top_ids": self.shards.read("ids", rows), "top_logp": self.shards.read("logp", rows)}
+        said = [row.by_target for row in rows]
+        return {"top_ids": self.shards.read("ids", said), "top_logp": self.shards.read("logp", said)}
 
     def pair(self, student_logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         student = log_probs(student_logits, self.size)

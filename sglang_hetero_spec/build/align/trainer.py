@@ -30,7 +30,8 @@ _REPORT_EVERY_S = 5.0
 
 @dataclass(frozen=True)
 class Run:
-    """One training: what it learns from and how. `evaluate_at`: steps, the last one included."""
+    """One training: what it learns from and how. `evaluate_at`: steps, the last one included. only: ids that are scored
+    (None for all)."""
 
     name: str
     rows: Sequence[Row]
@@ -48,6 +49,7 @@ class Run:
     evaluate_at: frozenset[int]
     steps: int
     world: int
+    only: Tensor | None = None
 
 
 class AlignTrainer(Trainer):
@@ -55,7 +57,7 @@ class AlignTrainer(Trainer):
 
     def __init__(self, model: Any, args: TrainingArguments, run: Run, curve: Curve, say: Callable[[str], None]) -> None:
         self.run, self.curve = run, curve
-        self.answer_head = AnswerHead(model)
+        self.answer_head = AnswerHead(model, run.only)
         self._loss_sum: float | None = None
         self._began, self._before = time.monotonic(), 0.0
         super().__init__(

@@ -143,10 +143,10 @@ def test_another_vocabulary_learns_by_tokens(shop: Path, tmp_path: Path) -> None
     vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
     path = other / "tokenizer.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "model": swapped["model"]}))
-    asked = replace(toy.request(shop, tmp_path / "out"), base=str(other))
+    asked = replace(toy.request(shop, tmp_path / "out", vocab="slem"), base=str(other))
     with pytest.raises(AlignError, match="set `loss: ce`"):
         align(asked)
-    made = align(replace(asked, settings=toy.settings(loss="ce", epochs=1.0))).made
+    made = align(replace(asked, settings=toy.settings(loss="ce", vocab="slem", epochs=1.0))).made
     assert not made["vocab_shared"]
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == path.read_bytes()
 

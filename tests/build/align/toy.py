@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -13,6 +11,7 @@ from transformers import LlamaForCausalLM
 
 from sglang_hetero_spec.build.align import AlignRequest, AlignSettings
 from sglang_hetero_spec.build.align.answers import Row
+from sglang_hetero_spec.build.regenerate.answers import Answer, to_line
 from tests.support.tiny_models import TinyShape, write_noisy_copy, write_tiny_model
 
 SHAPE = TinyShape(hidden=32, layers=3, heads=2, kv_heads=1, max_len=128)
@@ -49,9 +48,8 @@ def answers(target: Path, per_task: int, most: int = 16) -> list[Row]:
 
 
 def write_answers(path: Path, rows: Sequence[Row]) -> Path:
-    names = {"prompt": "prompt_ids", "answer": "output_ids"}
-    lines = [{names.get(key, key): value for key, value in asdict(row).items()} for row in rows]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = (Answer(row.id, row.prompt, row.answer, row.text, row.finish_reason or "length", row.task) for row in rows)
+    path.write_bytes(b"".join(map(to_line, said)))
     return path
 
 

@@ -1,0 +1,267 @@
+"""What the trainings of one alignment share: models, answers as the drafter reads them, teacher, plan."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from torch import Tensor
+
+from sglang_hetero_spec.build.align import cache
+from sglang_hetero_spec.build.align.answers import Row, Split, by_task
+from sglang_hetero_spec.build.align.batches import AnswerHead
+from sglang_hetero_spec.build.align.candidates import Probe, Start
+from sglang_hetero_spec.build.align.curve import Curve
+from sglang_hetero_spec.build.align.errors import AlignError
+from sglang_hetero_spec.build.align.files import fingerprint, write_json
+from sglang_hetero_spec.build.align.models import (
+    Device,
+    cut_model,
+    fresh_model,
+    head_params,
+    load_config,
+    load_model,
+    same_vocabulary,
+    with_lora,
+)
+from sglang_hetero_spec.build.align.own_vocab import OwnVocab
+from sglang_hetero_spec.build.align.plan import Plan, budgets, make_plan
+from sglang_hetero_spec.build.align.run import CURVE, GENERAL, AlignRequest, limited
+from sglang_hetero_spec.build.align.settings import AlignSettings
+from sglang_hetero_spec.build.align.teacher import HiddenTeacher, LiveTeacher, Teacher, TopKTeacher, is_plain_head
+from sglang_hetero_spec.build.align.trainer import Run
+from sglang_hetero_spec.build.align.training import evaluation_steps, steps_of, train
+from sglang_hetero_spec.pool.vocabulary import has_tokenizer
+
+_RATES = {"muon": 6e-3, "adamw": 1e-4, "lora": 3e-4}
+_PROBE_SHARE = 20
+_GIB = 1 << 30
+_LONGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`split`: in the drafter's ids. own: the drafter's vocabulary, None where it is the target's."""
+
+    request: AlignRequest
+    settings: AlignSettings
+    split: Split
+    target: Any
+    target_head: AnswerHead
+    device: Device
+    own: OwnVocab | None
+    work: Path
+    say: Callable[[str], None]
+
+    @property
+    def name(self) -> str:
+        return self.request.task or GENERAL
+
+    @property
+    def optimizer(self) -> str:
+        is_fresh = self.settings.shape is not None and self.request.base is None
+        return self.settings.optimizer or ("muon" if is_fresh else "adamw")
+
+    @property
+    def learning_rate(self) -> float:
+        kind = "lora" if self.settings.lora and self.optimizer == "adamw" else self.optimizer
+        return self.settings.learning_rate or _RATES[kind]
+
+    @property
+    def draft_ids(self) -> Tensor | None:
+        """What the drafter may propose; None for all it has."""
+        return None if self.own is None else self.own.draft_ids
+
+    def budget(self) -> dict[str | None, int]:
+        """Tokens for each task."""
+        groups = by_task(self.split.train)
+        sizes = [sum(map(len, rows)) for rows in groups.values()]
+        outliers = [task is None for task in groups]
+        return dict(zip(groups, budgets(sizes, outliers, self.settings.tokens, self.settings.epochs), strict=True))
+
+    def plan(self, budget: dict[str | None, int]) -> Plan:
+        rows = self.split.train
+        groups = [[i for i, row in enumerate(rows) if row.task == task] for task in budget]
+        lengths = [len(row) for row in rows]
+        return make_plan(groups, lengths, list(budget.values()), self.settings.batch_tokens, self.settings.seed)
+
+    def make_model(self, start: Start) -> Any:
+        """The same weights each time."""
+        if start.source == "layers":
+            return cut_model(self.target, start.layers, self.settings.seed)
+        if start.source == "shape":
+            own = None if self.own is None else self.own.config
+            return fresh_model(self.target.config, self.settings.shape, self.settings.seed, own)
+        import torch
+
+        base = load_model(self.request.base, torch.float32, "--base")
+        return with_lora(base, self.settings.lora, self.settings.seed) if self.settings.lora else base
+
+    def teacher(self, start: Start, planned_tokens: int) -> Teacher | None:
+        """None for the loss by tokens."""
+        if start.loss == "ce":
+            return None
+        only = None if self.own is None else self.own.target_ids
+        size = self._common_size(start) if only is None else len(only)
+        kind = self.cache_kind(planned_tokens, size)
+        head = self.target_head if only is None else AnswerHead(self.target, only)
+        if kind == "none":
+            return LiveTeacher(self.target, head, size)
+        s = self.settings
+        digest = "" if self.own is None else self.own.digest
+        kept = size if kind == "topk" or only is None else self.target.config.vocab_size
+        spec = cache.CacheSpec(
+            kind, fingerprint(self.request.target), str(self.target.dtype), s.cache_topk, kept, digest
+        )
+        folder = self.request.cache or self.work / "cache"
+        with PartialState().main_process_first():
+            shards = cache.fill(folder, self._said, spec, self.target, head, s.batch_tokens, self.say)
+        if kind == "topk":
+            return TopKTeacher(shards, size)
+        return HiddenTeacher(self.target.get_output_embeddings(), shards, size, only)
+
+    @property
+    def _said(self) -> list[Row]:
+        """What is trained on, in the target's ids."""
+        return [row.by_target for row in self.split.train]
+
+    def _common_size(self, start: Start) -> int:
+        """Ids of target and drafter, where both mean the same."""
+        size = self.target.config.vocab_size
+        if start.source != "base":
+            return size
+        return min(size, load_config(self.request.base, "--base").vocab_size)
+
+    def cache_kind(self, planned_tokens: int, size: int) -> Any:
+        """`auto`: hidden states where the target would otherwise see most tokens twice, and they fit."""
+        s, rows = self.settings, self._said
+        if s.cache in ("none", "topk"):
+            return s.cache
+        is_plain = is_plain_head(self.target, self.target_head, rows[0])
+        if s.cache == "hidden":
+            if not is_plain:
+                raise AlignError("The target changes its logits after its output layer; set `cache` to topk or none.")
+            return "hidden"
+        spec = cache.CacheSpec("hidden", "", "", 0, size)
+        fits = cache.estimated_bytes(rows, spec, self.target.config.hidden_size) <= s.cache_gib * _GIB
+        is_shared = self.request.cache is not None
+        return "hidden" if is_plain and fits and (is_shared or planned_tokens > 1.5 * sum(map(len, rows))) else "none"
+
+    def run(self, start: Start, plan: Plan, teacher: Teacher | None, evaluations: int, name: str) -> Run:
+        s, world = self.settings, PartialState().num_processes
+        steps = steps_of(len(plan.batches), world, s.gradient_accumulation)
+        # Every evaluation runs all of them: the general drafter takes some of each task.
+        dev = self.split.dev[:: math.ceil(len(self.split.dev) / s.heldout_most)]
+        return Run(
+            name=name, rows=self.split.train, plan=plan, dev=dev, loss=start.loss, teacher=teacher,
+            optimizer=self.optimizer, learning_rate=self.learning_rate, weight_decay=s.weight_decay,
+            num_steps=s.num_steps, batch_tokens=s.batch_tokens, patience=s.patience,
+            checkpoints_kept=s.checkpoints_kept, evaluate_at=evaluation_steps(steps, evaluations), steps=steps,
+            world=world, only=self.draft_ids,
+        )  # fmt: skip
+
+    def probe(self, start: Start) -> dict[str, Any]:
+        """Figures of one start after a short training; not measured twice, also not after a kill."""
+        folder = self.work / "probes"
+        note = folder / f"{start.name}.json"
+        if not note.is_file():
+            self.say(f"trying {start.name}")
+            figures = self._probe(start, folder / start.name).as_dict(self.settings.num_steps)
+            if PartialState().is_main_process:
+                write_json(note, figures)
+            PartialState().wait_for_everyone()
+        return json.loads(note.read_text(encoding="utf-8"))
+
+    def _probe(self, start: Start, folder: Path) -> Probe:
+        budget = self.budget()
+        whole = sum(budget.values())
+        most = min(whole, self.settings.probe_tokens or max(1, whole // _PROBE_SHARE))
+        plan = self.plan({task: max(1, tokens * most // whole) for task, tokens in budget.items()})
+        run = self.run(start, plan, self.teacher(start, whole), 1, f"{self.name} ({start.name})")
+        path = folder / CURVE
+        folder.mkdir(parents=True, exist_ok=True)
+        model, _ = train(lambda: self.make_model(start), run, folder, path, self.settings, self.device, self.say)
+        curve = Curve(path, False)
+        curve.start(run.steps)
+        return Probe(start, curve.best.counts, head_params(model) / head_params(self.target))
+
+
+def open_bench(request: AlignRequest, split: Split, work: Path, say: Callable[[str], None]) -> Bench:
+    settings = request.settings
+    if settings.lora is not None and request.base is None:
+        raise AlignError("`lora` puts an adapter on a base drafter; name one with --base.")
+    device = Device.find(settings.bf16)
+    # The first one decides for the process: left to itself it would not join other processes on CPUs.
+    state = PartialState(cpu=device.name == "cpu")
+    if state.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
+        raise AlignError(
+            f"{os.environ['WORLD_SIZE']} processes were launched, but accelerate joined {state.num_processes}; start"
+            " them by `accelerate launch` with --multi_gpu (or --cpu and one process)."
+        )
+    target = load_model(request.target, device.dtype, "--target").to(device.name).eval().requires_grad_(False)
+    _check_ids(request, split, target)
+    said, read = _contexts(request, target.config)
+    split = limited(split, said)
+    own = _own_vocab(request, split, target, work)
+    if own is not None:
+        split = Split(*(own.rows(part) for part in _parts(split)))
+    split = limited(split, read)
+    return Bench(request, settings, split, target, AnswerHead(target), device, own, work, say)
+
+
+def _own_vocab(request: AlignRequest, split: Split, target: Any, work: Path) -> OwnVocab | None:
+    """None where the drafter has the target's vocabulary; AlignError for settings that do not go with its own."""
+    settings, name = request.settings, request.base or request.tokenizer
+    if request.tokenizer is not None:
+        _check_tokenizer(request, request.tokenizer)
+    if name is None or same_vocabulary(name, request.target):
+        return None
+    size = load_config(request.base, "--base").vocab_size if request.base else None
+    sizes = (target.config.vocab_size, size)
+    own = OwnVocab.find(request.target, name, settings.vocab, split.train, sizes, work)
+    if not own.by_target_tokens and settings.loss not in ("ce", "auto"):
+        raise AlignError(
+            f"{name} has not the target's vocabulary, and `loss: {settings.loss}` compares its tokens one by one with"
+            f" the target's, which a drafter for `vocab: {own.mode}` does not propose; set `loss: ce`."
+        )
+    return own
+
+
+def _check_tokenizer(request: AlignRequest, tokenizer: str) -> None:
+    if request.base is not None or request.settings.shape is None:
+        problem = (
+            f"{request.base} has a tokenizer of its own" if request.base else "the target's layers read its tokens"
+        )
+        raise AlignError(f"--tokenizer is for a fresh drafter: {problem}; give `shape` and no --base, or leave it out.")
+    if Path(tokenizer).is_dir() and not has_tokenizer(Path(tokenizer)):
+        raise AlignError(f"--tokenizer {tokenizer} has no tokenizer.json; give the folder of a tokenizer.")
+
+
+def _contexts(request: AlignRequest, target_config: Any) -> tuple[int, int]:
+    """How many tokens the target, which wrote the answers, and the drafter can have in a row, each in its own."""
+    settings = request.settings
+    said = getattr(target_config, "max_position_embeddings", None) or _LONGEST
+    read = said if settings.shape is None else settings.shape.max_position_embeddings or said
+    if request.base:
+        read = getattr(load_config(request.base, "--base"), "max_position_embeddings", None) or _LONGEST
+    return said, min(settings.max_row_tokens or _LONGEST, read)
+
+
+def _parts(split: Split) -> tuple[Sequence[Row], ...]:
+    return split.train, split.dev, split.test
+
+
+def _check_ids(request: AlignRequest, split: Split, target: Any) -> None:
+    highest = max(max(*row.prompt, *row.answer) for part in _parts(split) for row in part)
+    size = target.config.vocab_size
+    if highest >= size:
+        raise AlignError(
+            f"{request.answers} has the token id {highest}, but the target {request.target} has {size} tokens; give"
+            " the target that wrote the answers."
+        )
