@@ -96,6 +96,19 @@ def test_pool_needs_neither_torch_nor_sglang() -> None:
     assert [item for item in imports() if item.file.startswith("pool/") and item.of(*heavy, *ours)] == []
 
 
+def test_a_pool_reads_vocabularies_only_where_a_drafter_has_its_own() -> None:
+    """pool/ is imported by everything and starts quickly; vocab/ needs the tokenizers library."""
+    found = [item for item in imports() if item.file.startswith("pool/") and item.of("sglang_hetero_spec.vocab")]
+    assert {(item.file, item.top_level) for item in found} == {("pool/foreign.py", False)}
+
+
+def test_vocabularies_need_no_engine() -> None:
+    own = tuple(f"sglang_hetero_spec.{name}" for name in ("worker", "drafters", "router", "build"))
+    found = [item for item in imports() if item.file.startswith("vocab/")]
+    assert found, "vocab/ has files"
+    assert [item for item in found if item.of("torch", "transformers", "sglang", "sklearn", "rich", *own)] == []
+
+
 def test_the_router_in_a_server_needs_neither_torch_nor_sklearn_nor_sglang() -> None:
     online = [item for item in imports() if item.file.startswith("router/") and in_server(item.file)]
     assert online, "the router has files"

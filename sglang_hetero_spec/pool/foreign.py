@@ -36,8 +36,7 @@ class Mode(NamedTuple):
 
 SHARED = Mode("shared")
 _ALL_OF_IT = "its vocabulary is the target's"
-# What a mode depends on, beside the manifest. A server loads its pool several times.
-_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json")
+# By all that a mode depends on: a server loads its pool several times.
 _found: dict[tuple[object, ...], Mode] = {}
 
 
@@ -127,4 +126,6 @@ def is_the_targets(folder: Path, config: dict[str, Any], target: Path) -> bool:
 
 
 def _keys(folder: Path) -> tuple[object, ...]:
-    return tuple(file_key(folder / name) for name in _FILES if (folder / name).is_file())
+    from sglang_hetero_spec.vocab.pairing import TOKENIZER_FILES
+
+    return tuple(file_key(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from sglang_hetero_spec.pool import vocabulary
+from sglang_hetero_spec.pool.digest import file_key
 from sglang_hetero_spec.pool.errors import PoolError
 from sglang_hetero_spec.vocab.errors import VocabError
 from sglang_hetero_spec.vocab.intersection import Intersection, intersect
@@ -15,8 +17,14 @@ from sglang_hetero_spec.vocab.mid_text import MidText
 from sglang_hetero_spec.vocab.token_bytes import read_token_bytes
 
 CACHE_VARIABLE = "HETERO_SPEC_CACHE"
+# All that a tokenizer's tables are made from.
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", "config.json",
+)  # fmt: skip
 # More ids than any model has: a tokenizer with larger ones would only take the memory.
 _MAX_IDS = 1 << 24
+
+_in_use: WeakValueDictionary[tuple[object, ...], MidText] = WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,19 @@ def pair_sides(target: MidText, draft: MidText, cache: Path | None = None) -> Pa
 
 
 def read_side(folder: Path, vocab_size: int | None = None) -> MidText:
-    """One tokenizer; VocabError where it does not fit a model of `vocab_size` ids, or is damaged."""
+    """One tokenizer; VocabError where it does not fit a model of `vocab_size` ids, or is damaged.
+
+    The same object while somebody has it: the target of many drafters is read, and held, once.
+    """
+    files = (folder / name for name in TOKENIZER_FILES)
+    key = (folder, vocab_size, *(file_key(file) for file in files if file.is_file()))
+    side = _in_use.get(key)
+    if side is None:
+        side = _in_use[key] = _read(folder, vocab_size)
+    return side
+
+
+def _read(folder: Path, vocab_size: int | None) -> MidText:
     file = folder / "tokenizer.json"
     try:
         last = max(vocabulary.read_vocabulary(folder).tokens, default=-1)

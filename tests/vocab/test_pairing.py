@@ -37,6 +37,16 @@ def test_what_is_shared_is_kept_and_not_made_again(tmp_path: Path, monkeypatch: 
     assert same(pair(folder_of("gpt2"), folder_of("byt5"), cache=tmp_path).shared, first)
 
 
+def test_a_target_is_read_once_for_many_drafters_and_again_when_it_changes(tmp_path: Path) -> None:
+    folder = tmp_path / "target"
+    shutil.copytree(folder_of("gpt2"), folder)
+    first, second = (pair(folder, folder_of(name), cache=tmp_path / "cache") for name in ("byt5", "bytes"))
+    assert first.target is second.target and first.draft is not second.draft
+    assert read_side(folder, 5000) is not first.target
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": 1}))
+    assert read_side(folder).table.eos != first.target.table.eos
+
+
 def test_the_models_may_have_more_ids_than_their_tokenizers(tmp_path: Path) -> None:
     target, draft = len(side_of("gpt2").table), len(side_of("byt5").table)
     more = {"target_vocab_size": target + 9, "draft_vocab_size": draft + 5, "cache": tmp_path}
