@@ -72,8 +72,8 @@ def _check_target_hash(folder: Path, field: str, expected: str) -> None:
     if found is not None:
         raise PoolError(
             f'{field} is "shared", but the tokenizer in {folder} has the hash {found} and not the target\'s'
-            f" {expected}; use a draft model with the target's tokenizer, or give the target as a folder to"
-            " have them compared."
+            f' {expected}; use a draft model with the target\'s tokenizer, write "auto", or give the target as a folder'
+            " to have them compared."
         )
 
 
@@ -85,11 +85,11 @@ def _check_same(folder: Path, config: dict[str, Any], field: str, target: Path) 
         raise PoolError(
             f'{field} is "shared", but in {folder} {len(different)} of {len(theirs.tokens)} token ids do not'
             f" mean what they do in the target {target} (first {first}: {ours.tokens.get(first)!r}, there"
-            f" {theirs.tokens.get(first)!r}); use a draft model with the target's tokenizer."
+            f' {theirs.tokens.get(first)!r}); use a draft model with the target\'s tokenizer, or write "auto".'
         )
     size, needed = vocab_size(config), max(theirs.tokens, default=-1) + 1
     if size is not None and size < needed:
         raise PoolError(
             f'{field} is "shared", but {folder / "config.json"} has a `vocab_size` of {size} and the target'
-            f" {target} has {needed} tokens; use a draft model with the target's vocabulary."
+            f' {target} has {needed} tokens; use a draft model with the target\'s vocabulary, or write "auto".'
         )

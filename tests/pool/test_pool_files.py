@@ -175,7 +175,7 @@ def test_permuted_tokenizer(pool: FakePool) -> None:
     assert pool.refusal(target=pool.target) == (
         f'{pool.manifest_path}: `drafters[0].vocab` is "shared", but in {pool.code} 3 of 21 token ids do not'
         f" mean what they do in the target {pool.target} (first 3: 'w5', there 'w3'); use a draft model with"
-        " the target's tokenizer."
+        ' the target\'s tokenizer, or write "auto".'
     )
 
 
