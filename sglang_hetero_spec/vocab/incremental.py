@@ -64,7 +64,9 @@ def propose(
     data = drafted[: min(len(drafted), _MAX_DRAFTED_BYTES) - found.held]
     chains = [found.after]
     if found.gap:
-        chains = [[*target.side.spell(data[: found.gap]), *found.after]]
+        rest = target.side.spell(data[: found.gap])
+        is_said = len(target.side.table.in_the_middle(rest)) == found.gap
+        chains = [[*rest, *found.after] if is_said else rest]
     if found.gap or not found.after or not found.tail.is_safe:
         chains.append(target.side.spell(data))
     if end is not None and not found.held and not is_cut:
