@@ -37,7 +37,7 @@ class DrafterHost(Protocol):
     ) -> Sequences:
         """The weights under spec.path with sequences of their own. room: draft tokens behind the last committed one
         that a proposal may write. logit_ids: [m] int64 draft ids, the only ones that logits are wanted of; None for
-        all."""
+        all that the tokenizer has."""
 
     @property
     def device(self) -> str:

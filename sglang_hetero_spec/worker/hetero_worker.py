@@ -114,7 +114,8 @@ class HeteroWorker(BaseSpecWorker):
     ) -> OwnSequences:
         slots_per_token = pairing.shared.draft_tokens_per_target_token
         runner = self._draft_worker.load(spec, slots_per_token)
-        size = runner.model_config.vocab_size if logit_ids is None else len(logit_ids)
+        # Without the padding of the embedding, which is nobody's text.
+        size = len(pairing.draft.table) if logit_ids is None else len(logit_ids)
         model = build_draft_model(drafter=0, runner=runner, head=Head(size, logit_ids), room=room)
         self._models[spec.name] = model
         self._sequences[spec.name] = OwnSequences(model)
