@@ -17,12 +17,18 @@ PART = 192
 
 @dataclass(frozen=True)
 class Part:
-    """Nodes read by one forward, parents before children. tokens, parents: [n] int64, parents among themselves (-1
-    the root); nodes: [n] int64, their numbers in the plan."""
+    """Nodes read by one forward: a run of the tree in depth-first order, behind the ancestors of its first node.
+
+    tokens, parents: [n] int64, parents come before their children and are numbered among themselves, -1 is the root.
+    levels: node numbers by length of text. columns: [(n - num_above) * V_draft] int64, where the mass of each next
+    token of each node of the run goes to. num_above: ancestors, which belong to other runs.
+    """
 
     tokens: torch.Tensor
     parents: torch.Tensor
-    nodes: torch.Tensor
+    levels: tuple[torch.Tensor, ...]
+    columns: torch.Tensor
+    num_above: int
 
 
 class TextTree:
@@ -31,14 +37,8 @@ class TextTree:
     def __init__(self, plan: PsiPlan, num_target: int, device: torch.device | str) -> None:
         self._num_target = num_target
         self._parts = _parts(plan, device)
-        self.width = max((len(part.nodes) for part in self._parts), default=0)
-        self._levels = _levels(plan, device)
-        self._parents = torch.from_numpy(plan.parents).long().to(device)
-        self._last = torch.from_numpy(plan.last).long().to(device)
-        outcomes = torch.from_numpy(plan.outcomes).long().to(device).flatten()
-        self._decided = (outcomes != UNDECIDED).nonzero().squeeze(1)
-        self._outcomes = outcomes[self._decided] - UNMAPPED
-        self._num_sequences = len(plan.sequences)
+        self.width = max((len(part.tokens) for part in self._parts), default=0)
+        self._root_columns = _columns(plan, [0], device)
 
     def psi(
         self, model: DraftModel, batch: DraftBatch, logits: torch.Tensor, temperatures: torch.Tensor | float
@@ -47,56 +47,50 @@ class TextTree:
 
         logits: [b, V_draft] behind the root; temperatures: [b, 1], of the draft tokens.
         """
-        found = []
-        # One request after the other: a law behind every text is V_draft times as many numbers as there are texts.
-        for number in range(len(logits)):
-            one = _only(batch, number)
-            hot = temperatures if isinstance(temperatures, float) else temperatures[number]
-            found.append(self._psi_of(self._rows(model, one, logits[number : number + 1], hot)))
-        return torch.stack(found)
-
-    def _rows(
-        self, model: DraftModel, batch: DraftBatch, logits: torch.Tensor, temperature: torch.Tensor | float
-    ) -> torch.Tensor:
-        """The law behind every text, float64 [N, V_draft]."""
-        rows = logits.new_empty((self._num_sequences, logits.shape[1]), dtype=torch.float64)
-        rows[0] = (logits[0].double() / temperature).softmax(dim=-1)
+        root = (logits.float() / temperatures).softmax(dim=-1).unsqueeze(1)
+        # Two columns in front: text that begins with no target token, and text that may still begin with several.
+        mass = root.new_zeros(len(root), self._num_target + 2)
+        _add(mass, self._root_columns, root)
         for part in self._parts:
-            read = model.read_tree(batch, part.tokens.unsqueeze(0), part.parents.unsqueeze(0))[0]
-            rows[part.nodes] = (read.double() / temperature).softmax(dim=-1)
-        return rows
-
-    def _psi_of(self, rows: torch.Tensor) -> torch.Tensor:
-        reach = rows.new_ones(self._num_sequences)
-        for nodes in self._levels:
-            above = self._parents[nodes]
-            reach[nodes] = reach[above] * rows[above, self._last[nodes]]
-        weights = (reach.unsqueeze(1) * rows).flatten()[self._decided]
-        mass = rows.new_zeros(self._num_target + 1).index_add_(0, self._outcomes, weights)
-        return mass[1:].float()
+            shape = len(root), len(part.tokens)
+            read = model.read_tree(batch, part.tokens.expand(shape), part.parents.expand(shape))
+            rows = (read.float() / _per_node(temperatures)).softmax(dim=-1)
+            weights = rows * _reach(part, rows, root).unsqueeze(2)
+            _add(mass, part.columns, weights[:, part.num_above :])
+        return mass[:, 2:]
 
 
-def _only(batch: DraftBatch, number: int) -> DraftBatch:
-    one = slice(number, number + 1)
-    return DraftBatch(
-        rows=batch.rows[one],
-        seq_lens=batch.seq_lens[one],
-        root_tokens=batch.root_tokens[one],
-        seq_lens_cpu=None if batch.seq_lens_cpu is None else batch.seq_lens_cpu[one],
-        rids=batch.rids[one],
-    )
+def _per_node(temperatures: torch.Tensor | float) -> torch.Tensor | float:
+    return temperatures if isinstance(temperatures, float) else temperatures.unsqueeze(1)
 
 
-def _levels(plan: PsiPlan, device: torch.device | str) -> list[torch.Tensor]:
-    """Node numbers by length of text, from 1."""
-    levels: dict[int, list[int]] = {}
-    for node, sequence in enumerate(plan.sequences):
-        levels.setdefault(len(sequence), []).append(node)
-    return [torch.tensor(levels[length], device=device) for length in sorted(levels) if length]
+def _add(mass: torch.Tensor, columns: torch.Tensor, weights: torch.Tensor) -> None:
+    """weights: [b, n, V_draft]."""
+    mass.scatter_add_(1, columns.expand(len(mass), -1), weights.flatten(1))
+
+
+def _reach(part: Part, rows: torch.Tensor, root: torch.Tensor) -> torch.Tensor:
+    """How likely the drafter writes each text, [b, n]. rows: [b, n, V_draft] behind them, root: [b, 1, V_draft]."""
+    reach = rows.new_ones(rows.shape[:2])
+    for depth, nodes in enumerate(part.levels):
+        tokens = part.tokens[nodes]
+        if depth == 0:
+            reach[:, nodes] = root[:, 0, tokens]
+        else:
+            above = part.parents[nodes]
+            reach[:, nodes] = reach[:, above] * rows[:, above, tokens]
+    return reach
+
+
+def _columns(plan: PsiPlan, nodes: list[int], device: torch.device | str) -> torch.Tensor:
+    """[len(nodes) * V_draft] int64: 0 unmapped, 1 undecided, 2 + target id."""
+    outcomes = torch.from_numpy(plan.outcomes[nodes]).long().flatten()
+    columns = torch.where(outcomes >= 0, outcomes + 2, torch.where(outcomes == UNMAPPED, 0, 1))
+    assert bool(((outcomes >= 0) | (outcomes == UNMAPPED) | (outcomes == UNDECIDED)).all())
+    return columns.to(device)
 
 
 def _parts(plan: PsiPlan, device: torch.device | str) -> list[Part]:
-    """Runs of the tree in depth-first order, each with the ancestors of its first node."""
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(plan.parents.tolist()):
         children.setdefault(parent, []).append(node)
@@ -110,16 +104,21 @@ def _parts(plan: PsiPlan, device: torch.device | str) -> list[Part]:
 
 
 def _part(plan: PsiPlan, run: list[int], device: torch.device | str) -> Part:
-    parents = plan.parents
     above = []
-    node = int(parents[run[0]])
+    node = int(plan.parents[run[0]])
     while node > 0:
         above.append(node)
-        node = int(parents[node])
+        node = int(plan.parents[node])
     nodes = [*reversed(above), *run]
     place = {node: i for i, node in enumerate(nodes)}
+    lengths = [len(plan.sequences[node]) for node in nodes]
     return Part(
         tokens=torch.tensor([int(plan.last[node]) for node in nodes], device=device),
-        parents=torch.tensor([place.get(int(parents[node]), NO_NODE) for node in nodes], device=device),
-        nodes=torch.tensor(nodes, device=device),
+        parents=torch.tensor([place.get(int(plan.parents[node]), NO_NODE) for node in nodes], device=device),
+        levels=tuple(
+            torch.tensor([i for i, length in enumerate(lengths) if length == wanted], device=device)
+            for wanted in range(1, max(lengths) + 1)
+        ),
+        columns=_columns(plan, run, device),
+        num_above=len(above),
     )

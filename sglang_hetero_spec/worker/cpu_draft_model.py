@@ -73,7 +73,9 @@ class CpuDraftModel(SGLangDraftModel):
         return self._llama.logits(hidden[torch.arange(len(root)), root])
 
     def _read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-        ancestors, depths = ancestors_of(parents)
+        # The same tree for all of them (drafters.text_tree) is walked once.
+        ancestors, depths = ancestors_of(parents[:1] if parents.stride(0) == 0 else parents)
+        ancestors = ancestors.expand(len(parents), -1, -1)
         first = (batch.seq_lens + 1).unsqueeze(1)
         columns = first + torch.arange(tokens.shape[1])
         visible = (self._proposal.kv.columns < first).unsqueeze(1).repeat(1, tokens.shape[1], 1)

@@ -6,7 +6,6 @@ import math
 import time
 import weakref
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,13 +18,14 @@ from sglang.srt.speculative.spec_utils import draft_tp_context, get_plan_stream,
 from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
 from sglang_hetero_spec.drafters.growing import chain_room
 from sglang_hetero_spec.drafters.registry import build_drafter
-from sglang_hetero_spec.pool import DrafterSpec, load_pool
-from sglang_hetero_spec.vocab.pairing import Pairing, pair
+from sglang_hetero_spec.pool import DrafterSpec, load_pool, local_folder
+from sglang_hetero_spec.vocab.pairing import Pairing
 from sglang_hetero_spec.worker.budget import check_target, draft_cell_bytes, print_budget
 from sglang_hetero_spec.worker.cpu_draft_model import build_draft_model
 from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
 from sglang_hetero_spec.worker.draft_model import Head, SGLangDraftModel, SharedState
 from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
+from sglang_hetero_spec.worker.foreign import log_overlaps, pair_with_target
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.loading import DraftWorkers, native_context
 from sglang_hetero_spec.worker.merge import MergedTree, Proposal, merge_trees
@@ -73,8 +73,9 @@ class HeteroWorker(BaseSpecWorker):
         self._target_worker = target_worker
         self.device = get_device().device
         check_target(target_worker.model_runner)
-        self._target_folder = server_args.tokenizer_path or server_args.model_path
+        self._target_folder = local_folder(server_args.tokenizer_path or server_args.model_path, server_args.revision)
         self.pool = load_pool(get_spec().speculative_draft_model_path, target=self._target_folder)
+        log_overlaps(self.pool)
         self._draft_worker = DraftWorkers(server_args, gpu_id, nccl_port, target_worker)
         # By the names of their drafters.
         self._models: dict[str, SGLangDraftModel] = {}
@@ -107,7 +108,7 @@ class HeteroWorker(BaseSpecWorker):
         return native_context(spec)
 
     def pairing(self, spec: DrafterSpec) -> Pairing:
-        return pair(Path(self._target_folder), spec.path, target_vocab_size=self._vocab_size)
+        return pair_with_target(spec, self._target_folder, self._vocab_size)
 
     def sequences(
         self, spec: DrafterSpec, pairing: Pairing, room: int, logit_ids: torch.Tensor | None = None

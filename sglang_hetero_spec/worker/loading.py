@@ -111,5 +111,13 @@ def native_context(spec: DrafterSpec) -> int:
     SGLang refuses a draft model that was made for less than the target (model_config.py, _derive_context_length),
     unless it is loaded with no more than its own.
     """
-    config = get_config(str(spec.path), trust_remote_code=get_model().trust_remote_code)
-    return get_context_length(get_hf_text_config(config))
+    return get_context_length(_text_config(spec))
+
+
+def draft_vocab_size(spec: DrafterSpec) -> int:
+    """Token ids that the checkpoint has, padding included."""
+    return _text_config(spec).vocab_size
+
+
+def _text_config(spec: DrafterSpec) -> Any:
+    return get_hf_text_config(get_config(str(spec.path), trust_remote_code=get_model().trust_remote_code))
