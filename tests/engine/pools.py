@@ -20,6 +20,18 @@ SELF = tuple(SELF_STEPS)
 BRIEF = "brief"  # made for BRIEF_CONTEXT tokens only
 BRIEF_CONTEXT = 96
 EVERYONE = (*CHAINS, "none", *TREES)
+# Drafters with a vocabulary of their own, by name: model of tests/models, vocab, shape.
+FOREIGN_MODELS = Path(__file__).parents[1] / "models"
+FOREIGN_SHAPES = {
+    "tli-bpe": ("bpe", "tli", {"num_steps": 4}),
+    "tli-tree": ("bpe", "tli", {"num_steps": 3, "topk": 2, "num_draft_tokens": 8}),
+    "tli-sentencepiece": ("sentencepiece", "tli", {"num_steps": 4}),
+    "slem-bpe": ("bpe", "slem", {"num_steps": 4}),
+    "slem-sentencepiece": ("sentencepiece", "slem", {"num_steps": 6, "num_draft_tokens": 9}),
+    "slem-bytes": ("bytes", "slem", {"num_steps": 12, "num_draft_tokens": 6}),
+}
+FOREIGN = tuple(FOREIGN_SHAPES)
+SLRS = "slrs-bytes"  # takes some tenths of a second for a token
 
 
 @dataclass(frozen=True)
@@ -70,8 +82,20 @@ def write_pool(folder: Path, models: Models) -> Path:
         _tree("self-tree", models.target, num_steps=SELF_STEPS["self-tree"], topk=3, num_draft_tokens=13),
         _chain(BRIEF, brief, 4),
         {"name": "none", "kind": "none"},
+        *_foreign_drafters(models),
     ]
     return write_manifest(folder / "pool", drafters, fallback="chain-3")
+
+
+def _foreign_drafters(models: Models) -> list[dict]:
+    """None for targets without a tokenizer."""
+    if not (models.target / "tokenizer.json").is_file():
+        return []
+    shapes = {**FOREIGN_SHAPES, SLRS: ("bytes", "slrs", {"num_steps": 2})}
+    return [
+        _tree(name, FOREIGN_MODELS / model, **shape) | {"vocab": vocab}
+        for name, (model, vocab, shape) in shapes.items()
+    ]
 
 
 def _chain(name: str, path: Path, num_steps: int) -> dict:
