@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sglang_hetero_spec.build.assign.result import Assignment
+from sglang_hetero_spec.build.assign.result import AssignedDrafter, Assignment
 from sglang_hetero_spec.build.layout import Layout
 from sglang_hetero_spec.build.partition.run import TaskFound
 from sglang_hetero_spec.build.profile.records import NONE
@@ -18,16 +18,22 @@ _NOT_SERVED = (".work", "align.json", "curve.jsonl", "stage.key", "stage.done", 
 
 
 def assemble(
-    recipe: Recipe, layout: Layout, assignment: Assignment, tasks: Sequence[TaskFound], min_confidence: float | None
+    recipe: Recipe,
+    layout: Layout,
+    assignment: Assignment,
+    tasks: Sequence[TaskFound],
+    min_confidence: float | None,
+    vocabs: Mapping[str, str],
 ) -> Pool:
-    """Copy what is chosen into the pool's folder and write its manifest. min_confidence None: there is no router."""
+    """Copy what is chosen into the pool's folder and write its manifest. min_confidence None: there is no router.
+
+    vocabs: of each drafter, the mode that it was measured in.
+    """
     pool = layout.pool
     (pool / MANIFEST_NAME).unlink(missing_ok=True)
     for name in ("drafters", "router"):
         shutil.rmtree(pool / name, ignore_errors=True)
-    drafters = [
-        _drafter(recipe, layout, item.drafter, item.candidate.settings._asdict()) for item in assignment.drafters
-    ]
+    drafters = [_drafter(recipe, layout, item, vocabs) for item in assignment.drafters]
     if min_confidence is not None:
         shutil.copytree(layout.router, pool / "router", ignore=shutil.ignore_patterns(*_NOT_SERVED, "threshold.json"))
     names = {task.id: task.name for task in tasks}
@@ -41,11 +47,12 @@ def assemble(
     )
 
 
-def _drafter(recipe: Recipe, layout: Layout, name: str, shape: dict[str, int]) -> dict[str, Any]:
+def _drafter(recipe: Recipe, layout: Layout, item: AssignedDrafter, vocabs: Mapping[str, str]) -> dict[str, Any]:
     """Aligned drafters are copied into the pool, given ones stay where they are."""
+    name, shape = item.drafter, item.candidate.settings._asdict()
     if name == NONE:
         return {"name": NONE, "kind": NONE}
-    entry: dict[str, Any] = {"name": name, "kind": "standalone", "vocab": "shared", **shape}
+    entry: dict[str, Any] = {"name": name, "kind": "standalone", "vocab": vocabs[name], **shape}
     if name in recipe.drafters:
         return entry | {"path": str(Path(recipe.drafters[name]).resolve()), "external": True}
     shutil.copytree(layout.drafter(name), layout.pool / "drafters" / name, ignore=shutil.ignore_patterns(*_NOT_SERVED))

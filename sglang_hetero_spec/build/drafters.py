@@ -35,7 +35,10 @@ class NotMade:
 
 @dataclass(frozen=True)
 class Alignments:
-    """What all alignments of a build share. base: what they go on from; config: align.yaml; cache: of the target."""
+    """What all alignments of a build share. base: what they go on from; config: align.yaml; cache: of the target.
+
+    tokenizer: of drafters without a base, None for the target's.
+    """
 
     target: str
     base: str | None
@@ -44,11 +47,14 @@ class Alignments:
     cache: Path
     logs: Path
     jobs: int | None
+    tokenizer: str | None = None
 
     def arguments(self, job: Job) -> list[str]:
         """Of `hetero-spec align`."""
         which = ["--general"] if job.task is None else ["--task", job.task]
         base = [] if self.base is None else ["--base", self.base]
+        if self.base is None and self.tokenizer is not None:
+            base = ["--tokenizer", self.tokenizer]
         return [
             "align", "--target", self.target, "--answers", str(self.split / "train.jsonl"),
             "--heldout", str(self.split / "heldout.jsonl"), *which, *base, "--config", str(self.config),

@@ -206,7 +206,7 @@ class _Build:
             "target": fingerprint(self.recipe.target), "base": base and fingerprint(base),
             "train": digest(self.layout.split / "train.jsonl"), "heldout": digest(self.layout.split / "heldout.jsonl"),
             "settings": settings.model_dump(),
-        }  # fmt: skip
+        } | ({"tokenizer": fingerprint(self.recipe.tokenizer)} if self.recipe.tokenizer else {})  # fmt: skip
 
     def _alignments(self, base: str | None, folder: Path, settings: AlignSettings) -> Alignments:
         import yaml
@@ -215,8 +215,9 @@ class _Build:
         write_lines(config, [yaml.safe_dump(settings.model_dump())], HeteroError)
         layout = self.layout
         return Alignments(
-            self.recipe.target, base, layout.split, config, layout.cache, layout.stage("logs"), self.recipe.jobs
-        )
+            self.recipe.target, base, layout.split, config, layout.cache, layout.stage("logs"), self.recipe.jobs,
+            self.recipe.tokenizer,
+        )  # fmt: skip
 
     def _profile(self, not_made: tuple[NotMade, ...]) -> None:
         chosen, missing = self.recipe.profile, {item.name for item in not_made}
@@ -233,7 +234,14 @@ class _Build:
         self._stage(
             "profile",
             key,
-            lambda folder: profile(self.recipe.target, given, prompts, self.layout.profile, self._profile_options()),
+            lambda folder: profile(
+                self.recipe.target,
+                given,
+                prompts,
+                self.layout.profile,
+                self._profile_options(),
+                answers=self.layout.answers,
+            ),
         )
 
     def _profile_options(self) -> ProfileOptions:
@@ -313,8 +321,9 @@ class _Build:
     def finish(self) -> Pool:
         layout = self.layout
         pool = assemble(
-            self.recipe, layout, read_assignment(layout.assignment), self._served_tasks(), self._min_confidence()
-        )
+            self.recipe, layout, read_assignment(layout.assignment), self._served_tasks(), self._min_confidence(),
+            vocabs={record.drafter: record.vocab for record in read_profile(layout.profile)},
+        )  # fmt: skip
         for source in (layout.merged / "tasks.json", layout.merged / PROFILE_NAME):
             shutil.copyfile(source, layout.pool / source.name)
         self._note_how()

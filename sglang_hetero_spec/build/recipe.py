@@ -79,7 +79,8 @@ class AssignSettings(_Strict):
 class Recipe(_Strict):
     """drafters: name -> checkpoint, candidates beside the aligned ones. base: what alignment starts from (null: as
     `align` says). base_tokens: without `base`, tokens of all tasks together that one drafter learns from before the
-    general drafter and those of the tasks go on from it (null: each starts by itself). jobs: alignments at a time
+    general drafter and those of the tasks go on from it (null: each starts by itself). tokenizer: of the drafters that
+    are made here, with `align.shape` and no `base` (null: the target's). jobs: alignments at a time
     (null: one per two cores). flags: SGLang's, for every server.
 
     heldout_share: of each task's prompts, for early stop and profile, never trained on. measure: serve the finished
@@ -92,6 +93,7 @@ class Recipe(_Strict):
     heldout_share: Share = 0.1
     base: str | None = None
     base_tokens: Count | None = None
+    tokenizer: str | None = None
     drafters: dict[str, str] = {}
     jobs: Count | None = None
     flags: list[str] = []
@@ -145,7 +147,7 @@ def _resolved(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
         found = folder / value if isinstance(value, str) else None
         return str(found) if found is not None and found.exists() else value
 
-    done = fields | {key: path(fields[key]) for key in ("target", "prompts", "base") if key in fields}
+    done = fields | {key: path(fields[key]) for key in ("target", "prompts", "base", "tokenizer") if key in fields}
     if isinstance(fields.get("drafters"), dict):
         done["drafters"] = {name: path(value) for name, value in fields["drafters"].items()}
     return done

@@ -17,7 +17,9 @@ def write(folder: Path, text: str) -> Path:
 
 def test_defaults_and_paths_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("{}")
-    recipe = load_recipe(write(tmp_path, "target: org/model\nprompts: log.jsonl\n"), {})
+    (tmp_path / "words").mkdir()
+    recipe = load_recipe(write(tmp_path, "target: org/model\nprompts: log.jsonl\ntokenizer: words\n"), {})
+    assert recipe.tokenizer == str(tmp_path / "words")
     assert recipe.prompts == str(tmp_path / "log.jsonl")
     assert recipe.target == "org/model"
     assert recipe.align.loss == "forward_kl"

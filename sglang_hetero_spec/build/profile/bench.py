@@ -65,9 +65,9 @@ class Counts:
             completion_tokens=sum(one.completion_tokens for one in many),
         )
 
-    def correct_by_position(self, num_steps: int) -> tuple[int, ...]:
-        """How many verify steps found at least i + 1 drafts right, for i below num_steps."""
-        return tuple(sum(self.histogram[place + 1 :]) for place in range(num_steps))
+    def correct_by_position(self, depth: int) -> tuple[int, ...]:
+        """How many verify steps found at least i + 1 drafts right, for i below depth."""
+        return tuple(sum(self.histogram[place + 1 :]) for place in range(depth))
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ class Pass:
     def counts(self) -> Counts:
         return Counts.sum(self.each)
 
-    def record(self, drafter: str, task: str, settings: Settings, concurrency: int) -> ProfileRecord | None:
+    def record(
+        self, drafter: str, task: str, settings: Settings, concurrency: int, vocab: str = "shared"
+    ) -> ProfileRecord | None:
         """The pass as a line of profile.jsonl; None if no request came as far as a verify step."""
         counts = self.counts
         if counts.verify_steps == 0:
@@ -111,12 +113,13 @@ class Pass:
             requests=counts.requests,
             verify_steps=counts.verify_steps,
             proposed_drafts=counts.proposed_drafts,
-            correct_by_position=counts.correct_by_position(settings.num_steps),
+            correct_by_position=counts.correct_by_position(settings.depth),
             completion_tokens=counts.completion_tokens,
             draft_seconds=self.clock.draft_seconds,
             verify_seconds=self.clock.verify_seconds,
             seconds=self.seconds,
             verify_forwards=self.clock.verify_forwards,
+            vocab=vocab,
         )
 
 

@@ -31,10 +31,12 @@ from sglang_hetero_spec.build.profile.engine import (
 )
 from sglang_hetero_spec.build.profile.journal import Journal, Plan
 from sglang_hetero_spec.build.profile.records import Key, ProfileError, ProfileRecord, Settings
+from sglang_hetero_spec.build.profile.text_shape import fitted
 from sglang_hetero_spec.build.profile.workload import Workload, choose
 from sglang_hetero_spec.build.prompts import Prompt, read_prompts
 from sglang_hetero_spec.build.regenerate import target as targets
 from sglang_hetero_spec.commands.progress import Reporter
+from sglang_hetero_spec.vocab.token_weights import ANSWERS
 
 WARM_UP_TOKENS = 24
 
@@ -78,11 +80,13 @@ def profile(
     out: str | Path,
     options: ProfileOptions = DEFAULTS,
     *,
+    answers: Path | None = None,
     reporter: Reporter | None = None,
     start: Start = served,
 ) -> Profiled:
     """Measure `candidates` (see `find_candidates`) and `none` on each task of `prompts`; write profile.jsonl to `out`.
 
+    answers: of the target, by which `vocab: auto` is chosen; without them it goes by the vocabulary alone.
     Interrupted at any moment, the same call goes on. A candidate that cannot be served is left out and named, the
     rest goes on. HeteroError (bad input) or ServingError (the server failed; what was measured is kept).
     """
@@ -99,7 +103,13 @@ def profile(
         contextlib.nullcontext(reporter) if reporter else Reporter() as shown,
         tempfile.TemporaryDirectory(prefix="hetero-spec-profile-") as folder,
     ):
+        if answers is not None:
+            link = Path(folder) / ANSWERS
+            link.parent.mkdir(parents=True)
+            link.symlink_to(answers.resolve())
         good, left_out = check(found, target, Path(folder))
+        texts = [ids for prompts in workload.prompts.values() for ids in prompts]
+        good = [fitted(candidate, target, texts) for candidate in good]
         run = _Run(target, workload, options, shown, out, Path(folder), start)
         for item in left_out:
             run.leave_out(item)
@@ -136,6 +146,7 @@ class _Cell(NamedTuple):
     entry: str
     key: Key
     number: int
+    vocab: str
 
 
 class _Run:
@@ -210,7 +221,7 @@ class _Run:
                 for entry, candidate in order if number % 2 == 0 else reversed(order):
                     key = self._key(candidate, *place)
                     if number >= journal.passes_of(key):
-                        cells.append(_Cell(entry, key, number))
+                        cells.append(_Cell(entry, key, number, candidate.vocab))
         return cells
 
     def _warm_up(self, runner: Runner, entries: dict[str, Candidate]) -> None:
@@ -242,7 +253,7 @@ class _Run:
             for ids in self._workload.batch(key.task, key.concurrency)
         ]
         one = runner.run(requests, key.concurrency)
-        return one.record(key.drafter, key.task, key.settings, key.concurrency)
+        return one.record(key.drafter, key.task, key.settings, key.concurrency, cell.vocab)
 
 
 def server_log(out: Path) -> Path:

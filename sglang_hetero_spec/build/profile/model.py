@@ -163,14 +163,15 @@ def shorter_chains(records: Sequence[ProfileRecord]) -> tuple[ProfileRecord, ...
     """What every shorter chain that was not measured would have counted, from the longer ones that were.
 
     Greedy or sampled alike, whether a position is right depends on what lies before it alone: of a chain of 5 the first
-    3 positions are the chain of 3. The same tokens then take more steps; draft seconds follow the number of draft
+    3 positions are the chain of 3 (not so under `vocab: slem`, which is left out: there a step of the drafter is not a
+    position). The same tokens then take more steps; draft seconds follow the number of draft
     forwards, verify seconds the width, both by interpolation between what was measured of this drafter and
     `none` (0 draft forwards, width 1) on the same task at the same concurrency; other seconds follow the
     forwards on the line through this record and that of `none`. Counts are rounded.
     """
     groups: dict[tuple[str, str, int], dict[int, ProfileRecord]] = {}
     for record in merged(records):
-        if record.settings.is_chain:
+        if record.settings.is_chain and record.vocab != "slem":
             groups.setdefault((record.drafter, record.task, record.concurrency), {})[record.num_steps] = record
     derived = []
     for (drafter, task, concurrency), chains in groups.items():
@@ -209,6 +210,7 @@ def _shorter(chains: dict[int, ProfileRecord], none: ProfileRecord, num_steps: i
         verify_seconds=float(verify) * forwards,
         seconds=float(draft + verify) * forwards + other,
         verify_forwards=forwards,
+        vocab=longer.vocab,
     )
 
 

@@ -34,7 +34,10 @@ class ProfileError(HeteroError):
 
 
 class Settings(NamedTuple):
-    """The shape of a drafter's tree: a chain has topk 1 and num_steps + 1 draft tokens, `none` has 0, 1, 1."""
+    """The shape of a drafter's tree: a chain has topk 1 and num_steps + 1 draft tokens, `none` has 0, 1, 1.
+
+    Under `vocab: slem` num_steps counts the drafter's own tokens and num_draft_tokens the target's: any numbers.
+    """
 
     num_steps: int
     topk: int
@@ -43,6 +46,11 @@ class Settings(NamedTuple):
     @property
     def is_chain(self) -> bool:
         return self.topk == 1
+
+    @property
+    def depth(self) -> int:
+        """How many drafts may be right in one verify step."""
+        return self.num_draft_tokens - 1 if self.is_chain else self.num_steps
 
     def __str__(self) -> str:
         return "/".join(map(str, self))
@@ -90,6 +98,7 @@ class ProfileRecord:
     verify_seconds: Annotated[float, Field(gt=0)]
     seconds: Annotated[float, Field(gt=0)]
     verify_forwards: Positive | None = None
+    vocab: str = "shared"
 
     @model_validator(mode="after")
     def _counts_agree(self) -> ProfileRecord:
@@ -137,7 +146,7 @@ def _shape_problem(record: ProfileRecord) -> str | None:
     settings = record.settings
     if (record.drafter == NONE) != (settings.num_steps == 0) or (settings.num_steps == 0 and settings != NO_SETTINGS):
         return f"`{NONE}`, and only it, has the settings {NO_SETTINGS} (steps/topk/draft tokens), not {settings}"
-    if settings.is_chain and settings.num_draft_tokens != settings.num_steps + 1:
+    if settings.is_chain and record.vocab != "slem" and settings.num_draft_tokens != settings.num_steps + 1:
         return f"a chain of {settings.num_steps} steps has {settings.num_steps + 1} draft tokens"
     if not settings.is_chain and settings.num_draft_tokens > max_tree_nodes(settings.num_steps, settings.topk):
         return "`num_draft_tokens` is more than a tree of these steps and topk has"
@@ -146,8 +155,10 @@ def _shape_problem(record: ProfileRecord) -> str | None:
 
 def _count_problem(record: ProfileRecord) -> str | None:
     counts = record.correct_by_position
-    if len(counts) != record.num_steps:
-        return f"`correct_by_position` has {len(counts)} entries, not `num_steps`, {record.num_steps}"
+    if len(counts) != record.settings.depth:
+        return (
+            f"`correct_by_position` has {len(counts)} entries, not {record.settings.depth}, one for each draft in a row"
+        )
     if any(later > earlier for earlier, later in zip((record.verify_steps, *counts), counts, strict=False)):
         return "`correct_by_position` must not rise, nor start above `verify_steps`"
     highest = record.verify_steps * (record.num_draft_tokens - 1)

@@ -113,6 +113,7 @@ class Made(Known):
     task: Name | None = None
     kind: str | None = None
     num_params: Count | None = None
+    counted_in: str | None = None
     weights_sha256: str | None = None
     start: dict[str, Any] = Field(default_factory=dict)
     used: dict[str, Any] = Field(default_factory=dict)

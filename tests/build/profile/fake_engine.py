@@ -37,7 +37,10 @@ class FakeEngine:
         for drafter in drafters:
             if Path(drafter.get("path", "/")).name in self.broken:
                 raise CandidateFailed(drafter["name"], "it does not load; mend it.")
-        self._steps = {drafter["name"]: drafter.get("num_steps", 0) for drafter in drafters}
+        self._steps = {
+            drafter["name"]: min(drafter.get("num_steps", 0), drafter.get("num_draft_tokens", 65) - 1)
+            for drafter in drafters
+        }
         yield self
 
     def run(self, requests: Sequence[Request], concurrency: int) -> Pass:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,8 @@ def test_checkpoints_folders_and_pools(files: Files, tmp_path: Path) -> None:
         ("mine", Settings(2, 1, 3), a),
     ]  # fmt: skip
     good, left_out = check(found, str(files.target), tmp_path)
-    assert good == list(found) and left_out == []
+    assert {one.vocab for one in found} == {"auto", "shared"}
+    assert good == [replace(one, vocab="shared") for one in found] and left_out == []
     assert list(name_entries(found))[:3] == ["none", "1.a", "2.a"]
 
 

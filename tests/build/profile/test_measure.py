@@ -13,18 +13,24 @@ import pytest
 from sglang_hetero_spec.build.locks import LockedError, directory_lock
 from sglang_hetero_spec.build.profile.measure import Profiled, ProfileOptions, profile
 from sglang_hetero_spec.build.profile.records import ProfileError, Settings, read_profile
+from sglang_hetero_spec.build.prompts import plain_prompt, write_prompts
+from sglang_hetero_spec.build.regenerate.answers import Answer, to_line
 from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.serving.errors import ServingError
 from tests.build.profile.conftest import Files
 from tests.build.profile.fake_engine import FakeEngine, Killed
+from tests.support.manifest import write_manifest
 
+MODELS = Path(__file__).parents[2] / "models"
+DEMO = Path(__file__).parents[3] / "sglang_hetero_spec" / "demo" / "assets" / "target"
 OPTIONS = ProfileOptions(concurrency=(1, 4), num_prompts=3, max_new_tokens=17, passes=2, shapes=(Settings(3, 1, 4),))
 PASSES = 2 * 2 * 2 * 3  # passes, tasks, concurrencies, candidates with `none`
 
 
 def measure(files: Files, out: Path, engine: FakeEngine, options: ProfileOptions = OPTIONS, **more: Any) -> Profiled:
     given = {"candidates": [str(files.drafters)], "prompts": files.prompts, **more}
-    return profile(files.target, given["candidates"], given["prompts"], out, options, start=engine.start)
+    answers = given.pop("answers", None)
+    return profile(files.target, *given.values(), out, options, answers=answers, start=engine.start)
 
 
 def test_every_candidate_on_every_task_and_none(files: Files, tmp_path: Path) -> None:
@@ -125,7 +131,9 @@ def test_a_candidate_that_does_not_load_is_left_out_and_the_rest_goes_on(files: 
     assert {record.drafter for record in found.records} == {"none", "b"}
 
 
-def test_a_candidate_with_another_vocabulary_is_left_out_before_anything_starts(files: Files, tmp_path: Path) -> None:
+def test_a_candidate_with_another_vocabulary_is_measured_in_the_mode_that_suits_it(
+    files: Files, tmp_path: Path
+) -> None:
     other = tmp_path / "other"
     shutil.copytree(files.drafters / "a", other)
     tokenizer = json.loads((other / "tokenizer.json").read_text())
@@ -133,12 +141,48 @@ def test_a_candidate_with_another_vocabulary_is_left_out_before_anything_starts(
     *_, first, second = vocabulary  # the first ones are special tokens
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    # Who says that it is the target's own is not believed.
+    entry = {"name": "liar", "kind": "standalone", "path": str(other), "external": True, "num_steps": 3}
+    write_manifest(tmp_path / "pool", [entry], fallback="liar")
     engine = FakeEngine()
-    found = measure(files, tmp_path / "p.jsonl", engine, candidates=[str(other), str(files.drafters)])
-    assert engine.starts == [["none", "1.a", "2.b"]]
+    given = [str(other), str(files.drafters), str(tmp_path / "pool")]
+    found = measure(files, tmp_path / "p.jsonl", engine, candidates=given)
+    assert engine.starts == [["none", "1.other", "2.a", "3.b"]]
+    modes = {record.drafter: record.vocab for record in found.records}
+    assert modes == {"other": "tli", "a": "shared", "b": "shared", "none": "shared"}
     (left_out,) = found.left_out
-    assert left_out.candidate.drafter == "other"
+    assert left_out.candidate.drafter == "liar"
     assert left_out.reason.startswith('`vocab` is "shared", but in ') and "2 of " in left_out.reason
+
+
+def test_the_targets_answers_decide_what_auto_is(files: Files, tmp_path: Path) -> None:
+    """Half of the vocabulary is shared: too little for `tli`, unless the target writes nothing else."""
+    other = tmp_path / "other"
+    shutil.copytree(files.drafters / "a", other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    kept = dict(list(tokenizer["model"]["vocab"].items())[:130])
+    tokenizer["model"]["vocab"] = kept
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    answers = tmp_path / "answers.jsonl"
+    answers.write_bytes(to_line(Answer("a", (0, 5), (7, 8, 9, 1), "", "stop", "t0")))
+    modes = []
+    for number, given in enumerate((None, answers)):
+        found = measure(files, tmp_path / f"{number}.jsonl", FakeEngine(), candidates=[str(other)], answers=given)
+        modes += [record.vocab for record in found.records if record.drafter == "other"][:1]
+    assert modes == ["slem", "tli"]
+
+
+def test_by_text_a_chain_is_as_long_as_the_drafters_tokens_need(tmp_path: Path) -> None:
+    """The demo's target and two real vocabularies: words of about its own length, and bytes."""
+    entries = [{"name": "given", "kind": "standalone", "path": str(MODELS / "bytes"), "external": True}]
+    write_manifest(tmp_path / "pool", [entries[0] | {"num_steps": 6, "vocab": "slem"}], fallback="given")
+    write_prompts(tmp_path / "prompts.jsonl", [plain_prompt("Write a function that adds two numbers.\n\n", task="t0")])
+    given = [str(MODELS / "bpe"), str(MODELS / "bytes"), str(tmp_path / "pool")]
+    found = profile(
+        DEMO, given, tmp_path / "prompts.jsonl", tmp_path / "p.jsonl", OPTIONS, start=FakeEngine(tokens=17).start
+    )
+    shapes = {record.drafter: tuple(record.settings) for record in found.records}
+    assert shapes == {"none": (0, 1, 1), "bpe": (3, 1, 7), "bytes": (10, 1, 7), "given": (6, 1, 7)}
 
 
 def test_no_candidate_left_is_an_error_with_the_first_reason(files: Files, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -81,6 +83,11 @@ def test_what_was_measured_is_not_derived() -> None:
     records = [record("none", "a", 0, draft=0.0), record("d", "a", 2), record("d", "a", 4)]
     assert [item.num_steps for item in shorter_chains(records)] == [1, 3]
     assert shorter_chains(records[1:]) == ()
+    mode = {"slem": (), "tli": (1, 2, 3)}  # a shorter text is no shorter chain
+    for vocab, lengths in mode.items():
+        derived = shorter_chains([records[0], dataclasses.replace(record("d", "a", 4), vocab=vocab)])
+        assert tuple(item.num_steps for item in derived) == lengths
+        assert all(item.vocab == vocab for item in derived)
     tree = record("d", "a", 3, topk=2, num_draft_tokens=8)
     assert shorter_chains([records[0], tree]) == ()
 

@@ -100,6 +100,17 @@ def test_a_bad_line_is_one_sentence_with_its_number(changes: dict[str, Any], wor
     assert str(caught.value).startswith(f"{path}, line 2, ") and "\n" not in str(caught.value)
 
 
+def test_a_draft_by_text_has_as_many_target_tokens_as_it_may(tmp_path: Path) -> None:
+    bytes_ = {"num_steps": 13, "num_draft_tokens": 5, "proposed_drafts": 400, "correct_by_position": (80, 50, 20, 9)}
+    path = tmp_path / "profile.jsonl"
+    path.write_text(json.dumps(COUNTS | bytes_ | {"vocab": "slem"}) + "\n")
+    (record,) = read_profile(path)
+    assert record.settings.depth == 4 and record.vocab == "slem"
+    assert made().vocab == "shared"  # as records were before there was any other
+    with pytest.raises(ValueError, match="a chain of 13 steps has 14"):
+        made(**bytes_)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
