@@ -127,18 +127,18 @@ class OwnVocabDrafter(Drafter):
     def _own_batch(self, batch: DraftBatch, numbers: list[int], readings: list[Reading]) -> OwnBatch:
         rows = [self.sequences.row(batch.rids[i]) or 0 for i in numbers]
         self._write(rows, readings)
+        numbers_of = [
+            [row, len(r.history.tokens) - 1, r.history.tokens[-1]] for row, r in zip(rows, readings, strict=True)
+        ]
+        own_rows, lens, last = torch.tensor(numbers_of).T
         device = batch.rows.device
-        lens = torch.tensor([len(reading.history.tokens) - 1 for reading in readings])
         is_all = len(numbers) == len(batch.rids)
-        own = replace(
-            batch,
-            rows=torch.tensor(rows, device=device),
+        own = DraftBatch(
+            rows=own_rows.to(device),
             seq_lens=lens.to(device),
-            root_tokens=torch.tensor([reading.history.tokens[-1] for reading in readings], device=device),
+            root_tokens=last.to(device),
             seq_lens_cpu=None if batch.seq_lens_cpu is None else lens,
-            newcomers=(),
-            newcomer_lens=(),
-            rids=tuple(batch.rids[i] for i in numbers),
+            rids=batch.rids if is_all else tuple(batch.rids[i] for i in numbers),
             sampler=batch.sampler if is_all or batch.sampler is None else batch.sampler.select(numbers),
         )
         return OwnBatch(numbers, readings, own, batch.root_tokens if is_all else batch.root_tokens[numbers])

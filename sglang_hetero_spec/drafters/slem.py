@@ -58,14 +58,14 @@ class SlemDrafter(OwnVocabDrafter):
 
 def _as_tree(found: list[Candidates], roots: torch.Tensor, width: int) -> DraftTree:
     """roots: [k] target ids. Nodes behind a request's own are padding."""
-    tokens, parents = [], []
+    nodes = []
     for each in found:
         missing = width - len(each.tokens)
-        tokens.append([*each.tokens, *[each.tokens[0]] * missing])
-        parents.append([*each.parents, *[NO_NODE] * missing])
+        nodes.append([[*each.tokens, *[each.tokens[0]] * missing], [*each.parents, *[NO_NODE] * missing]])
+    tokens, parents = torch.tensor(nodes, device=roots.device).unbind(1)
     return DraftTree(
-        tokens=torch.tensor(tokens, device=roots.device),
-        parents=torch.tensor(parents, device=roots.device),
+        tokens=tokens,
+        parents=parents,
         depth=max(_depth(each) for each in found),
         num_fed=0,
         num_proposed=tuple(len(each.tokens) - 1 for each in found),

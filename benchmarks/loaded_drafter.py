@@ -1,0 +1,93 @@
+"""A drafter of tests/models at work without a server: its weights in the CPU forward, requests of any length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from transformers import AutoModelForCausalLM
+
+import sglang_hetero_spec
+from sglang_hetero_spec.drafters.base import DraftBatch
+from sglang_hetero_spec.drafters.growing import chain_room
+from sglang_hetero_spec.pool import DrafterSpec
+from sglang_hetero_spec.vocab.pairing import Pairing, pair
+
+TARGET = Path(sglang_hetero_spec.__file__).parent / "demo" / "assets" / "target"
+MODELS = Path(__file__).resolve().parents[1] / "tests" / "models"
+NUM_STEPS = 4
+ROWS, MAX_LEN = 17, 20_000
+
+
+def spec_of(vocab: str, num_steps: int = NUM_STEPS) -> DrafterSpec:
+    return DrafterSpec("d", "standalone", None, vocab, num_steps, 1, num_steps + 1)
+
+
+def pairing_with(name: str) -> Pairing:
+    return pair(TARGET, MODELS / name)
+
+
+def runner_of(name: str, num_slots: int) -> SimpleNamespace:
+    """The parts of an SGLang runner that CpuLlama reads."""
+    model = AutoModelForCausalLM.from_pretrained(MODELS / name, dtype=torch.float32)
+    config = model.config
+    cos, sin = model.model.rotary_emb(torch.zeros(1), torch.arange(MAX_LEN).unsqueeze(0))
+    half = config.head_dim // 2
+    rotary = SimpleNamespace(cos_sin_cache=torch.cat((cos[0, :, :half], sin[0, :, :half]), dim=-1))
+    shape = (num_slots, config.num_key_value_heads, config.head_dim)
+    pools = [(torch.zeros(shape), torch.zeros(shape)) for _ in model.model.layers]
+    layers = [_layer(layer, number, config, rotary) for number, layer in enumerate(model.model.layers)]
+    inner = SimpleNamespace(layers=layers, embed_tokens=model.model.embed_tokens, norm=model.model.norm)
+    table = torch.arange(ROWS * MAX_LEN, dtype=torch.int32).view(ROWS, MAX_LEN) % num_slots
+    return SimpleNamespace(
+        model=SimpleNamespace(config=config, lm_head=model.lm_head, model=inner),
+        model_config=SimpleNamespace(vocab_size=config.vocab_size, model_path=name),
+        token_to_kv_pool=SimpleNamespace(
+            size=num_slots, get_key_buffer=lambda i: pools[i][0], get_value_buffer=lambda i: pools[i][1]
+        ),
+        req_to_token_pool=SimpleNamespace(req_to_token=table),
+    )
+
+
+def _layer(layer: torch.nn.Module, number: int, config: object, rotary: object) -> SimpleNamespace:
+    attention, mlp = layer.self_attn, layer.mlp
+    weight = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
+    return SimpleNamespace(
+        input_layernorm=layer.input_layernorm,
+        post_attention_layernorm=layer.post_attention_layernorm,
+        self_attn=SimpleNamespace(
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            scaling=config.head_dim**-0.5,
+            q_size=config.num_attention_heads * config.head_dim,
+            kv_size=config.num_key_value_heads * config.head_dim,
+            rotary_emb=rotary,
+            qkv_proj=SimpleNamespace(weight=weight, bias=None),
+            o_proj=attention.o_proj,
+            attn=SimpleNamespace(layer_id=number),
+        ),
+        mlp=SimpleNamespace(
+            gate_up_proj=SimpleNamespace(weight=torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))),
+            down_proj=mlp.down_proj,
+        ),
+    )
+
+
+def batch_of(texts: list[list[int]], newcomers: bool) -> DraftBatch:
+    """texts: target ids of each request, the root last."""
+    lens = [len(text) - 1 for text in texts]
+    everyone = tuple(range(len(texts))) if newcomers else ()
+    return DraftBatch(
+        rows=torch.arange(1, len(texts) + 1),
+        seq_lens=torch.tensor(lens),
+        root_tokens=torch.tensor([text[-1] for text in texts]),
+        newcomers=everyone,
+        newcomer_lens=tuple(lens) if newcomers else (),
+        rids=tuple(map(str, range(len(texts)))),
+    )
+
+
+def room_of(vocab: str) -> int:
+    return chain_room(spec_of(vocab))
