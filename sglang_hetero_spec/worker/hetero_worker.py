@@ -259,7 +259,7 @@ class HeteroWorker(BaseSpecWorker):
             seq_lens_cpu=None if on_cpu or batch.seq_lens_cpu is None else batch.seq_lens_cpu[share.places],
             newcomers=tuple(newcomers),
             newcomer_lens=tuple(newcomer_lens),
-            rids=tuple(batch.reqs[place].rid for place in share.places),
+            rids=tuple(_drafting_name(batch.reqs[place]) for place in share.places),
             sampler=None if sampler is None else sampler.select(share.places),
         )
 
@@ -267,7 +267,7 @@ class HeteroWorker(BaseSpecWorker):
         """Give requests to their drafter; it lets them go when SGLang has dropped them, however they ended."""
         drafter = self.drafters[share.drafter]
         for number in newcomers:
-            state, rid = states[number], reqs[share.places[number]].rid
+            state, rid = states[number], _drafting_name(reqs[share.places[number]])
             state.reader = share.drafter
             if share.drafter not in state.admitted:
                 state.admitted.add(share.drafter)
@@ -332,3 +332,8 @@ class HeteroWorker(BaseSpecWorker):
                 drafters[place], proposed[place] = part.share.drafter, number
         draft_seconds = {part.share.drafter: part.seconds for part in drafted}
         return StepRecord(drafters, proposed, draft_seconds, seconds - sum(draft_seconds.values()))
+
+
+def _drafting_name(req: Req) -> str:
+    """What drafters know a request by: a client may use its rid again before the first one is let go."""
+    return f"{req.rid}/{state_of(req).serial}"

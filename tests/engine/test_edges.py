@@ -10,7 +10,7 @@ import requests
 from tests.engine.cases import Case
 from tests.engine.compare import Comparison
 from tests.engine.fleet import Reference, ask
-from tests.engine.pools import CHAINS, EVERYONE, SELF, TREES, Models
+from tests.engine.pools import CHAINS, EVERYONE, FOREIGN, SELF, TREES, Models
 from tests.support.servers import Server
 
 
@@ -23,7 +23,7 @@ def test_prompts_of_one_token(hetero: Server, reference: Reference, same_tokens:
     """Ids; shorter than any drafter's window."""
     cases = [
         Case([10 + number] * length, drafter=drafter)
-        for number, drafter in enumerate((*EVERYONE, *SELF))
+        for number, drafter in enumerate((*EVERYONE, *SELF, *FOREIGN))
         for length in (1, 2, 3)
     ]
     same_tokens.answers(cases, reference.answers(cases), ask(hetero, cases))
@@ -35,7 +35,7 @@ def test_few_new_tokens(
 ) -> None:
     cases = [
         Case(prompts[number], drafter=drafter).with_params(max_new_tokens=num_tokens)
-        for number, drafter in enumerate((*EVERYONE, *SELF))
+        for number, drafter in enumerate((*EVERYONE, *SELF, *FOREIGN))
     ]
     same_tokens.answers(cases, reference.answers(cases), ask(hetero, cases))
 
@@ -45,7 +45,7 @@ def test_up_to_the_context_limit(hetero: Server, reference: Reference, same_toke
     cases = [
         Case(_ids(number, context - room), drafter=drafter).with_params(max_new_tokens=room - 1)
         for number, (drafter, room) in enumerate(
-            zip((*CHAINS, *TREES, *SELF, "none"), (7, 12, 20, 33, 50, 8, 70, 9, 16), strict=True)
+            zip((*CHAINS, *TREES, *SELF, *FOREIGN), (7, 12, 20, 33, 50, 8, 70, 9, 16, 7, 11, 30, 60, 18), strict=True)
         )
     ]
     cases.append(Case(_ids(99, 20), drafter="tree-4"))
@@ -59,7 +59,7 @@ def test_around_the_context_limit(
     hetero: Server, reference: Reference, same_tokens: Comparison, context: int, room: int
 ) -> None:
     """Too long or just not: the same answer or the same refusal."""
-    for drafter in ("chain-6", "tree-4", "none"):
+    for drafter in ("chain-6", "tree-4", "none", "tli-bpe", "slem-bytes"):
         case = Case(_ids(room, context - room), drafter=drafter).with_params(max_new_tokens=room + 1)
         plain = Case(case.prompt, case.params)
         expected, have = _post(reference.server, plain), _post(hetero, case)
