@@ -144,8 +144,16 @@ def _print_table(result: AlignResult) -> None:
     out.print(table)
     trained = result.made["trained"]
     if result.made["counted_in"] != "target tokens":
-        out.print(f"Counted in {result.made['counted_in']}: not to be compared with drafters that count in others.")
+        out.print(
+            f"Counted in {result.made['counted_in']}, not in the target's; a verify step brought"
+            f" {_bytes_per_step(result.made):.1f} bytes of text, which can be compared with other drafters."
+        )
     out.print(f"{trained['steps']} of {trained['planned_steps']} steps, best at {trained['best_step']}.")
+
+
+def _bytes_per_step(made: dict[str, Any]) -> float:
+    steps = sum(figures["after"]["verify_steps"] for figures in made["heldout"].values())
+    return sum(made["heldout_bytes"].values()) / max(1, steps)
 
 
 def _rate(counts: dict[str, Any]) -> float:

@@ -1,6 +1,8 @@
 """Makes drafters with other tokenizers for the demo's target, and one with the target's own in the same way.
 
-python -m sglang_hetero_spec.demo.vocabularies.make --out DIR [--answers train.jsonl --heldout heldout.jsonl]
+python -m sglang_hetero_spec.demo.vocabularies.make --out tests/models --data DATA
+
+The target is asked for its answers first, which takes some minutes, unless a build has them: --answers and --heldout.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.files import write_json, write_lines
 
+MADE = "made.json"
 TARGET = Path(__file__).parents[1] / "assets" / "target"
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
 # As in recipe.yaml.
@@ -29,7 +32,7 @@ OF_BYTES = SHAPE | {
     "hidden_size": 48, "num_hidden_layers": 2, "intermediate_size": 128, "max_position_embeddings": 4096
 }  # fmt: skip
 SETTINGS: dict[str, Any] = {
-    "loss": "ce", "epochs": 4.0, "optimizer": "muon", "batch_tokens": 1024, "patience": 0, "evaluations": 8,
+    "loss": "ce", "optimizer": "muon", "batch_tokens": 1024, "patience": 0, "evaluations": 8,
     "save_dtype": "bfloat16",
 }  # fmt: skip
 
@@ -54,36 +57,53 @@ MODELS = (
 )
 # Not the target's 4096: one has fewer tokens, one more.
 BPE_SIZE, SENTENCEPIECE_SIZE = 3500, 4352
-_PER_TASK = 4000
 
 
-def make_tokenizers(folder: Path, data: Path | None) -> None:
+@dataclass(frozen=True)
+class Amount:
+    """Of each task: texts for the tokenizers (and others, from elsewhere), prompts for the target.
+
+    epochs: passes over its answers.
+    """
+
+    texts: int = 4000
+    has_others: bool = True
+    prompts: int = 2000
+    new_tokens: int = 192
+    epochs: float = 4.0
+
+
+FULL, QUICK = Amount(), Amount(texts=60, has_others=False, prompts=10, new_tokens=16, epochs=0.5)
+
+
+def make_tokenizers(folder: Path, data: Path | None, amount: Amount) -> None:
     """One folder for each family, `bpe`, `sentencepiece` and `bytes`."""
     from sglang_hetero_spec.demo.data import find_sources
     from sglang_hetero_spec.demo.vocabularies.families import byte_level_bpe, plain_bytes, sentencepiece
     from sglang_hetero_spec.demo.vocabularies.texts import demo_text, other_text
 
     sources, _ = find_sources(data)
-    texts = demo_text(sources, _PER_TASK) + other_text(sources)
+    texts = demo_text(sources, amount.texts) + (other_text(sources) if amount.has_others else [])
     context = SHAPE["max_position_embeddings"]
     byte_level_bpe(texts, BPE_SIZE).save(folder / "bpe", context)
     sentencepiece(texts, SENTENCEPIECE_SIZE).save(folder / "sentencepiece", context)
     plain_bytes().save(folder / "bytes", OF_BYTES["max_position_embeddings"])
 
 
-def make_answers(work: Path, data: Path | None) -> tuple[Path, Path]:
-    """What the demo's target says to the demo's prompts: to learn from, and held out."""
+def make_answers(work: Path, data: Path | None, amount: Amount, url: str | None) -> tuple[Path, Path]:
+    """What the demo's target says to the demo's prompts: to learn from, and held out. url: a server that serves it."""
     from sglang_hetero_spec.build.labelled import write_labelled
     from sglang_hetero_spec.build.prompts import PROMPTS_NAME, read_prompts
     from sglang_hetero_spec.build.regenerate import Options, regenerate
     from sglang_hetero_spec.build.split import write_split
     from sglang_hetero_spec.demo.data import training_prompts
 
-    texts, tasks = training_prompts(data)
+    texts, tasks = training_prompts(data, amount.prompts)
     lines = (json.dumps({"prompt": text, "task": task}) for text, task in zip(texts, tasks, strict=True))
     write_lines(work / "log.jsonl", lines, HeteroError)
     write_labelled(work / "log.jsonl", work)
-    options = Options(max_new_tokens=192, batch=64, flags=("--dtype", "float32", "--max-total-tokens", "24000"))
+    flags = () if url else ("--dtype", "float32", "--max-total-tokens", "24000")
+    options = Options(url=url, max_new_tokens=amount.new_tokens, batch=64, flags=flags)
     regenerate(str(TARGET), work / PROMPTS_NAME, work / "answers.jsonl", options)
     prompts = read_prompts(work / PROMPTS_NAME)
     (work / "split").mkdir(exist_ok=True)
@@ -92,13 +112,13 @@ def make_answers(work: Path, data: Path | None) -> tuple[Path, Path]:
 
 
 def make_model(
-    model: Model, answers: Path, heldout: Path, work: Path, changes: dict[str, Any], say: Callable[[str], None]
+    model: Model, answers: Path, heldout: Path, work: Path, amount: Amount, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """The drafter in work/<name>; what its align.json says."""
     from sglang_hetero_spec.build.align import AlignRequest, AlignSettings, align
 
     shape = OF_BYTES if model.shape == "bytes" else SHAPE
-    settings = AlignSettings.model_validate({**SETTINGS, "shape": shape, "vocab": model.vocab, **changes})
+    settings = AlignSettings.model_validate({**SETTINGS, "shape": shape, "vocab": model.vocab, "epochs": amount.epochs})
     tokenizer = None if model.tokenizer is None else str(work / "tokenizers" / model.tokenizer)
     request = AlignRequest(
         str(TARGET), answers, work / model.name, settings=settings, heldout=heldout, tokenizer=tokenizer
@@ -127,16 +147,23 @@ def figures(made: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _made_before(path: Path) -> dict[str, Any]:
+    """What an earlier call with other --only says of its models."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["models"] if path.is_file() else {}
+    return found
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     says = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m sglang_hetero_spec.demo.vocabularies.make", description=says)
-    parser.add_argument("--out", type=Path, required=True, help="gets a folder for each drafter, and made.json")
-    parser.add_argument("--work", type=Path, help="scratch, from which an interrupted run goes on (default: OUT/.work)")
-    parser.add_argument("--answers", type=Path, help="the target's answers (default: it is asked, some minutes)")
+    parser.add_argument("--out", type=Path, required=True, help=f"gets a folder for each drafter, and {MADE}")
+    parser.add_argument("--work", type=Path, help="scratch to keep (default: OUT/.work, removed in the end)")
+    parser.add_argument("--answers", type=Path, help="the target's answers (default: it is asked)")
     parser.add_argument("--heldout", type=Path, help="answers to hold out, with --answers")
     parser.add_argument("--data", type=Path, help="folder with more real text (default: none)")
     parser.add_argument("--only", action="append", choices=[model.name for model in MODELS], help="not all of them")
-    parser.add_argument("--epochs", type=float, help=f"passes over the answers (default: {SETTINGS['epochs']:g})")
+    parser.add_argument("--url", help="a server that serves the demo's target (default: an engine is started)")
+    parser.add_argument("--quick", action="store_true", help="same form, weak models")
     return parser.parse_args(argv)
 
 
@@ -149,20 +176,22 @@ def main(argv: list[str] | None = None) -> int:
     if (args.answers is None) != (args.heldout is None):
         print("--answers and --heldout go together; give both, or neither", file=sys.stderr)
         return 2
-    work = args.work or args.out / ".work"
-    changes = {} if args.epochs is None else {"epochs": args.epochs}
+    work, amount = args.work or args.out / ".work", QUICK if args.quick else FULL
     try:
         work.mkdir(parents=True, exist_ok=True)
         if not (work / "tokenizers" / "bytes" / "tokenizer.json").is_file():
-            make_tokenizers(work / "tokenizers", args.data)
-        given = (args.answers, args.heldout) if args.answers else make_answers(work, args.data)
-        made = {}
+            make_tokenizers(work / "tokenizers", args.data, amount)
+        given = (args.answers, args.heldout) if args.answers else make_answers(work, args.data, amount, args.url)
+        made = _made_before(args.out / MADE)
         for model in MODELS:
             if args.only is None or model.name in args.only:
-                made[model.name] = figures(make_model(model, *given, work, changes, say))
+                made[model.name] = figures(make_model(model, *given, work, amount, say))
                 publish(work, args.out, model.name)
                 say(f"{model.name}: {made[model.name]}")
-        write_json(args.out / "made.json", {"settings": {**SETTINGS, **changes}, "models": made}, HeteroError)
+        about = {"settings": SETTINGS, "epochs": amount.epochs, "models": made}
+        write_json(args.out / MADE, about, HeteroError)
+        if args.work is None:
+            shutil.rmtree(work)
     except HeteroError as error:
         print(error, file=sys.stderr)
         return 1
