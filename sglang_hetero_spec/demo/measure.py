@@ -117,10 +117,10 @@ def _passes(
                     work.prompts,
                     concurrency=concurrency,
                     tokens=options.tokens,
-                    on_answer=lambda _, title=TITLES[arm.name]: steps.advance(title),
+                    on_answer=lambda _, title=TITLES.get(arm.name, arm.name): steps.advance(title),
                 )
                 speed = sum(answer.completion_tokens for answer in one.answers) / one.wall_seconds
-                reporter.line(f"{TITLES[arm.name]}, {concurrency} in flight: {speed:.1f} tokens/s")
+                reporter.line(f"{TITLES.get(arm.name, arm.name)}, {concurrency} in flight: {speed:.1f} tokens/s")
                 yield one
 
 
