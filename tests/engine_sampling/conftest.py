@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine_sampling.foreign import write_foreign_drafter, write_target_tokenizer
 from tests.engine_sampling.laws import ExactModel, Params, Tokens
 from tests.engine_sampling.settings import (
     CHAIN,
     NONE,
     NUM_SAMPLES,
     NUM_TOKENS,
+    OWN_VOCAB,
     PROMPT,
     SETTINGS,
+    SLEM,
+    SLRS,
+    TLI,
     TREE,
     Group,
 )
@@ -35,6 +40,7 @@ class Arena:
 
     def __init__(self, folder: Path) -> None:
         self.target = write_tiny_model(folder / "target", seed=1, spread=0.35)
+        write_target_tokenizer(self.target)
         self._pool = write_pool(folder, self.target)
         self._folder = folder
         self._stack, self._running = ExitStack(), ""
@@ -78,7 +84,7 @@ class Arena:
         self._running = ""
 
     def _sample(self, server: Server, engine: str, setting: str) -> Draw:
-        groups = SETTINGS[setting]
+        groups = {**SETTINGS, **OWN_VOCAB}[setting]
         each = [groups[number % len(groups)] for number in range(NUM_SAMPLES)]
         random.Random(0).shuffle(each)
         draw: Draw = {group: [] for group in groups}
@@ -97,13 +103,19 @@ class Arena:
 
 
 def write_pool(folder: Path, target: Path) -> Path:
-    """A chain and a tree of drafters that are often right, and nobody."""
-    near = str(write_noisy_copy(target, folder / "near", seed=2, noise=0.1))
-    model = {"kind": "standalone", "path": near, "external": True, "vocab": "shared"}
+    """Drafters that are often right: a chain and a tree, three with a vocabulary of their own; and nobody."""
+    near = write_noisy_copy(target, folder / "near", seed=2, noise=0.1)
+    write_target_tokenizer(near)
+    nearer = write_noisy_copy(target, folder / "nearer", seed=3, noise=0.04)
+    model = {"kind": "standalone", "path": str(near), "external": True, "vocab": "shared"}
+    foreign = {**model, "path": str(write_foreign_drafter(nearer, folder / "foreign"))}
     drafters = [
         {"name": CHAIN, **model, "num_steps": 3},
         {"name": TREE, **model, "num_steps": 2, "topk": 3, "num_draft_tokens": 8},
         {"name": NONE, "kind": "none"},
+        {"name": TLI, **foreign, "vocab": "tli", "num_steps": 3},
+        {"name": SLEM, **foreign, "vocab": "slem", "num_steps": 3, "num_draft_tokens": 5},
+        {"name": SLRS, **foreign, "vocab": "slrs", "num_steps": 2},
     ]
     return write_manifest(folder / "pool", drafters, fallback=CHAIN)
 

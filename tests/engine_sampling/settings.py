@@ -11,6 +11,8 @@ NUM_TOKENS = 3
 NUM_SAMPLES = 20_000
 
 CHAIN, TREE, NONE = "chain", "tree", "nobody"
+# With a vocabulary of their own.
+TLI, SLEM, SLRS = "tli", "slem", "slrs"
 
 
 @dataclass(frozen=True)
@@ -45,5 +47,14 @@ SETTINGS: dict[str, tuple[Group, ...]] = {
         Group(Params(temperature=1.5, top_p=0.9), CHAIN),
         Group(Params(top_k=20), NONE),
         Group(COOL, TREE),
+        Group(Params(), TLI),
+        Group(COOL, SLEM),
+        Group(Params(), SLRS),
+        Group(GREEDY, SLRS),
     ),
+}
+
+# Each alone, as many samples of each.
+OWN_VOCAB: dict[str, tuple[Group, ...]] = {
+    drafter: (Group(Params(), drafter), Group(COOL, drafter), Group(MIN_P, drafter)) for drafter in (TLI, SLEM, SLRS)
 }

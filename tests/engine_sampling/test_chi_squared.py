@@ -12,7 +12,7 @@ import pytest
 
 from tests.engine_sampling.conftest import Arena
 from tests.engine_sampling.laws import NOTHING, ChiSquared, Tokens, against_law, of_two_samples
-from tests.engine_sampling.settings import CHAIN, GREEDY, SETTINGS, TREE
+from tests.engine_sampling.settings import CHAIN, GREEDY, OWN_VOCAB, SETTINGS, SLEM, SLRS, TLI, TREE
 
 LOWEST_P = 0.001
 MIXED = "mixed"
@@ -32,6 +32,18 @@ def agree(name: str, note: Note, test: Callable[[int], ChiSquared]) -> None:
 
 def total(results: list[ChiSquared]) -> ChiSquared:
     return sum(results, NOTHING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", OWN_VOCAB)
+def test_samples_of_each_vocabulary_mode_follow_the_exact_law(setting: str, arena: Arena, note: Note) -> None:
+    def test(number: int) -> ChiSquared:
+        draw = arena.draw("hetero", setting, number)
+        return total([against_law(samples, arena.law(group.params)) for group, samples in draw.items()])
+
+    agree(f"hetero, {setting} alone, exact law", note, test)
+    note(f"{setting} alone: {arena.num_accepted[setting, setting]} draft tokens accepted")
+    assert arena.num_accepted[setting, setting] > 1000
 
 
 @pytest.mark.parametrize("setting", [MIXED, *OTHERS])
@@ -71,3 +83,11 @@ def test_drafts_were_accepted(setting: str, arena: Arena, note: Note) -> None:
         accepted = arena.num_accepted[setting, drafter]
         note(f"{setting}: {accepted} draft tokens of `{drafter}` accepted")
         assert accepted > 1000
+
+
+def test_drafts_of_each_vocabulary_mode_were_accepted(arena: Arena, note: Note) -> None:
+    arena.draw("hetero", MIXED)
+    for drafter in (TLI, SLEM, SLRS):
+        accepted = arena.num_accepted[MIXED, drafter]
+        note(f"{MIXED}: {accepted} draft tokens of `{drafter}` accepted")
+        assert accepted > 100

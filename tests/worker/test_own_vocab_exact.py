@@ -170,9 +170,19 @@ def test_slrs_is_exact(vocab: str, params: Params, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("seed", range(3))
 def test_slem_is_exact(seed: int, vocab: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it proposes is no draw, so its trees are verified as any tree is."""
-    world = make_world("slem", vocab, num_steps=4, width=6, seed=seed)
+    check_chosen(make_world("slem", vocab, num_steps=4, width=6, seed=seed), params, monkeypatch)
+
+
+@pytest.mark.parametrize("params", PARAMS.values(), ids=PARAMS.keys())
+@pytest.mark.parametrize("vocab", ["partial", "specials", "the same"])
+def test_trees_of_tli_are_exact(vocab: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_chosen(make_world("tli", vocab, num_steps=2, topk=2, width=6), params, monkeypatch)
+
+
+def check_chosen(world: World, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree that is the drafter's choice, however its request samples."""
     world.add(0, list(PROMPT))
-    tree = world.propose([0])
+    tree = world.propose([0], Steered([params], torch.zeros((1, 4), dtype=torch.int64)))
     assert tree.law is None
     logits, target = target_rows(world, params, True)
     beside = [case_of_root(logits, Params()), case_of_root(logits, Params(top_k=3))]
