@@ -36,6 +36,8 @@ def test_flags_become_settings(tmp_path: Path) -> None:
     assert (found.task, found.target, found.answers) == ("x", "T", Path("a.jsonl"))
     assert command.request_of(parsed("--general", "--base", "B", "--lora", "4")).settings.lora.r == 4
     assert command.request_of(parsed("--general", "--layers", "auto")).settings.layers == "auto"
+    own = command.request_of(parsed("--general", "--tokenizer", "W", "--vocab", "tli"))
+    assert (own.tokenizer, own.settings.vocab) == ("W", "tli")
 
 
 def test_tasks_come_from_partition_where_its_file_is_given(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from sglang_hetero_spec.build.align.evaluate import first_choices
 from sglang_hetero_spec.build.align.losses import cross_entropy, forward_kl
 from sglang_hetero_spec.build.align.own_vocab import OwnVocab
 from sglang_hetero_spec.build.align.teacher import HiddenTeacher, LiveTeacher, TopKTeacher
+from sglang_hetero_spec.commands import align as command
 from sglang_hetero_spec.pool import PoolError, write_pool_manifest
 from sglang_hetero_spec.vocab.errors import VocabError
 from tests.build.align import toy
@@ -218,10 +219,11 @@ def made_for_demo(answers: Path, out: Path, name: str, **changes: Any) -> AlignR
     [("bpe", "tli", "forward_kl", 3500), ("sentencepiece", "slem", "ce", 4352), ("bytes", "auto", "ce", 259)],
 )
 def test_a_fresh_drafter_with_another_tokenizer(
-    demo_answers: Path, tmp_path: Path, name: str, mode: str, loss: str, size: int
+    demo_answers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, mode: str, loss: str, size: int
 ) -> None:
     out = tmp_path / "out"
-    made = made_for_demo(demo_answers, out, name, vocab=mode, loss=loss).made
+    result = made_for_demo(demo_answers, out, name, vocab=mode, loss=loss)
+    made = result.made
     counts = {when: made["heldout"]["python"][when] for when in ("before", "after")}
     rates = {when: sum(found["correct_by_position"]) / found["proposed_drafts"] for when, found in counts.items()}
     assert rates["after"] > rates["before"] + 0.1
@@ -233,7 +235,11 @@ def test_a_fresh_drafter_with_another_tokenizer(
     served = "slem" if mode == "auto" else mode  # bytes share too little of what the target writes
     assert made["vocab"] == served
     assert (made["counted_in"] == "target tokens") == (served == "tli")
-    assert made["heldout_bytes"]["python"] > 0
+    steps = counts["after"]["verify_steps"]
+    command._print_table(result)
+    said = " ".join(capsys.readouterr().out.split())
+    per_step = f"{made['heldout_bytes']['python'] / steps:.1f} bytes of text"
+    assert (per_step in said) == (served == "slem")
     in_target_tokens = counts["after"]["completion_tokens"] == 24 * counts["after"]["requests"]
     assert in_target_tokens == (served == "tli")
     entry = {"name": "d", "kind": "standalone", "path": str(out), "external": True, "num_steps": 4}

@@ -56,6 +56,17 @@ def test_what_is_typed_is_measured(
     assert "Accept length, and tokens per second with 2 in flight" in table and "4/1/5" in table
 
 
+def test_the_mode_of_a_vocabulary_of_its_own_is_shown(
+    typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use(monkeypatch, FakeEngine())
+    model = Path(__file__).parents[2] / "models" / "bytes"
+    assert run(*typed[:2], "--candidates", f"single={model}", *typed[5:]) == DONE
+    table = capsys.readouterr().out
+    assert "single (tli)" in table and "none " in table  # the target of these tests has bytes, too
+    assert {record.vocab for record in read_profile(tmp_path / "p.jsonl")} == {"shared", "tli"}
+
+
 def test_a_server_that_fails_says_how_to_go_on(
     typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
