@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,22 +26,19 @@ from sglang_hetero_spec.build.align.models import (
     head_params,
     load_config,
     load_model,
-    same_vocabulary,
     with_lora,
 )
 from sglang_hetero_spec.build.align.own_vocab import OwnVocab
 from sglang_hetero_spec.build.align.plan import Plan, budgets, make_plan
-from sglang_hetero_spec.build.align.run import CURVE, GENERAL, AlignRequest, limited
+from sglang_hetero_spec.build.align.run import CURVE, GENERAL, AlignRequest
 from sglang_hetero_spec.build.align.settings import AlignSettings
 from sglang_hetero_spec.build.align.teacher import HiddenTeacher, LiveTeacher, Teacher, TopKTeacher, is_plain_head
 from sglang_hetero_spec.build.align.trainer import Run
 from sglang_hetero_spec.build.align.training import evaluation_steps, steps_of, train
-from sglang_hetero_spec.pool.vocabulary import has_tokenizer
 
 _RATES = {"muon": 6e-3, "adamw": 1e-4, "lora": 3e-4}
 _PROBE_SHARE = 20
 _GIB = 1 << 30
-_LONGEST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -190,78 +186,3 @@ class Bench:
         curve = Curve(path, False)
         curve.start(run.steps)
         return Probe(start, curve.best.counts, head_params(model) / head_params(self.target))
-
-
-def open_bench(request: AlignRequest, split: Split, work: Path, say: Callable[[str], None]) -> Bench:
-    settings = request.settings
-    if settings.lora is not None and request.base is None:
-        raise AlignError("`lora` puts an adapter on a base drafter; name one with --base.")
-    device = Device.find(settings.bf16)
-    # The first one decides for the process: left to itself it would not join other processes on CPUs.
-    state = PartialState(cpu=device.name == "cpu")
-    if state.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
-        raise AlignError(
-            f"{os.environ['WORLD_SIZE']} processes were launched, but accelerate joined {state.num_processes}; start"
-            " them by `accelerate launch` with --multi_gpu (or --cpu and one process)."
-        )
-    target = load_model(request.target, device.dtype, "--target").to(device.name).eval().requires_grad_(False)
-    _check_ids(request, split, target)
-    said, read = _contexts(request, target.config)
-    split = limited(split, said)
-    own = _own_vocab(request, split, target, work)
-    if own is not None:
-        split = Split(*(own.rows(part) for part in _parts(split)))
-    split = limited(split, read)
-    return Bench(request, settings, split, target, AnswerHead(target), device, own, work, say)
-
-
-def _own_vocab(request: AlignRequest, split: Split, target: Any, work: Path) -> OwnVocab | None:
-    """None where the drafter has the target's vocabulary; AlignError for settings that do not go with its own."""
-    settings, name = request.settings, request.base or request.tokenizer
-    if request.tokenizer is not None:
-        _check_tokenizer(request, request.tokenizer)
-    if name is None or same_vocabulary(name, request.target):
-        return None
-    size = load_config(request.base, "--base").vocab_size if request.base else None
-    sizes = (target.config.vocab_size, size)
-    own = OwnVocab.find(request.target, name, settings.vocab, split.train, sizes, work)
-    if not own.by_target_tokens and settings.loss not in ("ce", "auto"):
-        raise AlignError(
-            f"{name} has not the target's vocabulary, and `loss: {settings.loss}` compares its tokens one by one with"
-            f" the target's, which a drafter for `vocab: {own.mode}` does not propose; set `loss: ce`."
-        )
-    return own
-
-
-def _check_tokenizer(request: AlignRequest, tokenizer: str) -> None:
-    if request.base is not None or request.settings.shape is None:
-        problem = (
-            f"{request.base} has a tokenizer of its own" if request.base else "the target's layers read its tokens"
-        )
-        raise AlignError(f"--tokenizer is for a fresh drafter: {problem}; give `shape` and no --base, or leave it out.")
-    if Path(tokenizer).is_dir() and not has_tokenizer(Path(tokenizer)):
-        raise AlignError(f"--tokenizer {tokenizer} has no tokenizer.json; give the folder of a tokenizer.")
-
-
-def _contexts(request: AlignRequest, target_config: Any) -> tuple[int, int]:
-    """How many tokens the target, which wrote the answers, and the drafter can have in a row, each in its own."""
-    settings = request.settings
-    said = getattr(target_config, "max_position_embeddings", None) or _LONGEST
-    read = said if settings.shape is None else settings.shape.max_position_embeddings or said
-    if request.base:
-        read = getattr(load_config(request.base, "--base"), "max_position_embeddings", None) or _LONGEST
-    return said, min(settings.max_row_tokens or _LONGEST, read)
-
-
-def _parts(split: Split) -> tuple[Sequence[Row], ...]:
-    return split.train, split.dev, split.test
-
-
-def _check_ids(request: AlignRequest, split: Split, target: Any) -> None:
-    highest = max(max(*row.prompt, *row.answer) for part in _parts(split) for row in part)
-    size = target.config.vocab_size
-    if highest >= size:
-        raise AlignError(
-            f"{request.answers} has the token id {highest}, but the target {request.target} has {size} tokens; give"
-            " the target that wrote the answers."
-        )

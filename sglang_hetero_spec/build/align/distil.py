@@ -10,12 +10,13 @@ from accelerate import PartialState
 
 from sglang_hetero_spec.build.align.answers import Split
 from sglang_hetero_spec.build.align.batches import AnswerHead
-from sglang_hetero_spec.build.align.bench import Bench, open_bench
+from sglang_hetero_spec.build.align.bench import Bench
 from sglang_hetero_spec.build.align.candidates import Start, choose, starts
 from sglang_hetero_spec.build.align.evaluate import OUTLIERS, Counts, measure_by_task
 from sglang_hetero_spec.build.align.export import export, save_dtype
 from sglang_hetero_spec.build.align.files import fingerprint
 from sglang_hetero_spec.build.align.models import load_config, load_model, num_layers
+from sglang_hetero_spec.build.align.opening import open_bench
 from sglang_hetero_spec.build.align.run import CURVE, AlignRequest
 from sglang_hetero_spec.build.align.training import train
 from sglang_hetero_spec.pool import weights_sha256

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from sglang_hetero_spec.build.align.answers import Row
 from sglang_hetero_spec.build.align.retokenize import as_text, token_by_token
+from sglang_hetero_spec.pool.target_folder import local_folder
+from sglang_hetero_spec.pool.vocabulary import has_tokenizer
 from sglang_hetero_spec.vocab.choose import choose
 from sglang_hetero_spec.vocab.overlap import describe
 from sglang_hetero_spec.vocab.pairing import Pairing, pair
@@ -31,14 +33,13 @@ class OwnVocab:
 
     @classmethod
     def find(
-        cls, target: str, drafter: str, mode: str, rows: Iterable[Row], sizes: tuple[int, int | None], work: Path
+        cls, target: Path, drafter: Path, mode: str, rows: Iterable[Row], sizes: tuple[int, int | None], cache: Path
     ) -> OwnVocab:
         """VocabError for tokenizers that cannot be paired. mode `auto` is chosen by what the rows have in common.
 
-        target, drafter: folders or hub names. sizes: of the models' vocabularies, None where there is no model yet.
+        target, drafter: folders. sizes: of the models' vocabularies, None where there is no model yet.
         """
-        folders = (_folder(target, work / "target-tokenizer"), _folder(drafter, work / "drafter-tokenizer"))
-        pairing = pair(*folders, target_vocab_size=sizes[0], draft_vocab_size=sizes[1], cache=work / "pairing")
+        pairing = pair(target, drafter, target_vocab_size=sizes[0], draft_vocab_size=sizes[1], cache=cache)
         if mode == "auto":
             counts = np.zeros(sizes[0])
             for row in rows:
@@ -90,11 +91,15 @@ class OwnVocab:
         return {"target_percent": shared.target_percent, "draft_percent": shared.draft_percent}
 
 
-def _folder(name_or_path: str, save: Path) -> Path:
-    """The folder itself; of a name on the hub, its tokenizer, saved."""
+def tokenizer_folder(name_or_path: str, save: Path) -> Path | None:
+    """A folder with a checkpoint's tokenizer.json: its own, or where a name on the hub is kept; None without one."""
     if Path(name_or_path).is_dir():
-        return Path(name_or_path)
+        return Path(name_or_path) if has_tokenizer(Path(name_or_path)) else None
     from transformers import AutoTokenizer
 
-    AutoTokenizer.from_pretrained(name_or_path).save_pretrained(save)
-    return save
+    try:
+        AutoTokenizer.from_pretrained(name_or_path).save_pretrained(save)
+    except (OSError, ValueError):
+        return None
+    # What the library downloaded is the checkpoint's own; what it saved may be converted.
+    return local_folder(name_or_path) or save

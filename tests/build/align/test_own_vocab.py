@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sglang_hetero_spec.build.align.batches import AnswerHead, as_tensors
 from sglang_hetero_spec.build.align.cache import CacheSpec, fill
 from sglang_hetero_spec.build.align.evaluate import first_choices
 from sglang_hetero_spec.build.align.losses import cross_entropy, forward_kl
-from sglang_hetero_spec.build.align.own_vocab import OwnVocab
+from sglang_hetero_spec.build.align.own_vocab import OwnVocab, tokenizer_folder
 from sglang_hetero_spec.build.align.teacher import HiddenTeacher, LiveTeacher, TopKTeacher
 from sglang_hetero_spec.commands import align as command
 from sglang_hetero_spec.pool import PoolError, write_pool_manifest
@@ -40,7 +41,7 @@ SHAPE = {
 
 
 def own(name: str, mode: str, tmp_path: Path) -> OwnVocab:
-    return OwnVocab.find(str(DEMO), str(MODELS / name), mode, demo_rows(), (4096, None), tmp_path)
+    return OwnVocab.find(DEMO, MODELS / name, mode, demo_rows(), (4096, None), tmp_path)
 
 
 def demo_rows() -> list[Row]:
@@ -176,7 +177,7 @@ def permuted(target: Path, out: Path) -> Path:
 def test_the_target_itself_in_other_ids_is_always_right(shop: Path, tmp_path: Path, mode: str, loss: str) -> None:
     other = permuted(shop / "target", tmp_path / "other")
     rows = toy.answers(shop / "target", per_task=8)
-    vocab = OwnVocab.find(str(shop / "target"), str(other), mode, rows, (258, 258), tmp_path)
+    vocab = OwnVocab.find(shop / "target", other, mode, rows, (258, 258), tmp_path)
     model = LlamaForCausalLM.from_pretrained(other).eval()
     hits = first_choices(model, AnswerHead(model, vocab.draft_ids), vocab.rows(rows), 256)
     assert all(all(row) for row in hits) and sum(map(len, hits)) > 100
@@ -268,6 +269,22 @@ def test_settings_that_do_not_go_together(demo_answers: Path, shop: Path, tmp_pa
     (broken / "tokenizer.json").write_text(json.dumps({**made, "decoder": None}))
     with pytest.raises(VocabError, match="has no decoder"):
         align(replace(fresh, tokenizer=str(broken), out=tmp_path / "e"))
+
+
+def test_a_tokenizer_named_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a download leaves it. A name that is nowhere has none."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    home = tmp_path / "hub" / "models--org--words"
+    (home / "snapshots").mkdir(parents=True)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    shutil.copytree(MODELS / "bpe", home / "snapshots" / commit)
+    for name, value in (("HF_HUB_CACHE", str(tmp_path / "hub")), ("HF_HUB_OFFLINE", True)):
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    assert tokenizer_folder("org/words", tmp_path / "saved") == home / "snapshots" / commit
+    assert tokenizer_folder("org/nothing", tmp_path / "saved") is None
+    assert tokenizer_folder(str(MODELS / "bpe"), tmp_path / "saved") == MODELS / "bpe"
+    assert tokenizer_folder(str(tmp_path), tmp_path / "saved") is None
 
 
 def test_the_targets_own_tokenizer_is_no_other_vocabulary(shop: Path, tmp_path: Path) -> None:
