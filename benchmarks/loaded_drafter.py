@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import sglang_hetero_spec
 from sglang_hetero_spec.drafters.base import DraftBatch
@@ -28,10 +28,19 @@ def pairing_with(name: str) -> Pairing:
     return pair(TARGET, MODELS / name)
 
 
-def runner_of(name: str, num_slots: int) -> SimpleNamespace:
-    """The parts of an SGLang runner that CpuLlama reads."""
-    model = AutoModelForCausalLM.from_pretrained(MODELS / name, dtype=torch.float32)
-    config = model.config
+# A draft model of common shape, with random weights: 15M parameters beside its embeddings.
+LARGER = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 5, "num_attention_heads": 8}
+LARGER |= {"num_key_value_heads": 4, "head_dim": 64}
+
+
+def runner_of(name: str, num_slots: int, larger: bool = False) -> SimpleNamespace:
+    """The parts of an SGLang runner that CpuLlama reads. larger: the vocabulary of that drafter in a larger model."""
+    config = AutoConfig.from_pretrained(MODELS / name)
+    if larger:
+        config.update(LARGER)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(MODELS / name, dtype=torch.float32)
     cos, sin = model.model.rotary_emb(torch.zeros(1), torch.arange(MAX_LEN).unsqueeze(0))
     half = config.head_dim // 2
     rotary = SimpleNamespace(cos_sin_cache=torch.cat((cos[0, :, :half], sin[0, :, :half]), dim=-1))

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 from sglang_hetero_spec import cpu
 
-STEPS = 300
+STEPS = 200
 TEXT = "def add(a, b):\n    return a + b\n\nThe restaurant Zizzi serves Italian food. SELECT name FROM t;\n"
 
 
@@ -56,14 +56,14 @@ def step_times(drafter, record: Callable[[list[list[int]]], None], size: int, le
     return times
 
 
-def shared_drafter(name: str):
+def shared_drafter(name: str, larger: bool = False):
     from sglang_hetero_spec.drafters.standalone import StandaloneDrafter
     from sglang_hetero_spec.worker.cpu_draft_model import CpuDraftModel
     from sglang_hetero_spec.worker.draft_model import Head, SharedState
     from sglang_hetero_spec.worker.history import TokenHistory
     from sglang_hetero_spec.worker.written_slots import WrittenSlots
 
-    runner = runner_of(name, 40_000)
+    runner = runner_of(name, 40_000, larger)
     size = runner.model_config.vocab_size
     model = CpuDraftModel(0, runner, Head(size), room_of("shared"))
     table = runner.req_to_token_pool.req_to_token
@@ -73,7 +73,7 @@ def shared_drafter(name: str):
     return StandaloneDrafter(spec_of("shared"), model), _recorder(history, size)
 
 
-def own_drafter(name: str, vocab: str, num_steps: int = 4):
+def own_drafter(name: str, vocab: str, num_steps: int = 4, larger: bool = False):
     from sglang_hetero_spec.drafters.slem import SlemDrafter
     from sglang_hetero_spec.drafters.tli import TliDrafter
     from sglang_hetero_spec.worker.cpu_draft_model import CpuDraftModel
@@ -82,7 +82,7 @@ def own_drafter(name: str, vocab: str, num_steps: int = 4):
     from sglang_hetero_spec.worker.own_sequences import OwnSequences
 
     pairing = pairing_with(name)
-    runner = runner_of(name, 40_000)
+    runner = runner_of(name, 40_000, larger)
     ids = torch.from_numpy(pairing.shared.draft_ids.astype("int64")) if vocab == "tli" else None
     head = Head(runner.model_config.vocab_size if ids is None else len(ids), ids)
     model = CpuDraftModel(0, runner, head, num_steps + 1)
@@ -104,16 +104,19 @@ def _recorder(history, vocab_size: int) -> Callable[[list[list[int]]], None]:
 
 
 @pytest.mark.parametrize("size", [1, 16])
+@pytest.mark.parametrize("larger", [False, True], ids=["demo", "larger"])
 @pytest.mark.parametrize("name", ["bpe", "sentencepiece"])
-def test_tli_against_a_shared_vocabulary(name: str, size: int) -> None:
+def test_tli_against_a_shared_vocabulary(name: str, larger: bool, size: int) -> None:
     """The same weights, once as if its ids were the target's; interleaved rounds, medians of a step."""
-    ratios = []
+    ratios, steps = [], []
     for _ in range(5):
-        shared = statistics.median(step_times(*shared_drafter(name), size, 200))
-        tli = statistics.median(step_times(*own_drafter(name, "tli"), size, 200))
+        shared = statistics.median(step_times(*shared_drafter(name, larger), size, 200))
+        tli = statistics.median(step_times(*own_drafter(name, "tli", larger=larger), size, 200))
         ratios.append(tli / shared)
+        steps.append(shared)
     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
-    print(f"\n{name}, {size} requests: TLI takes {statistics.median(ratios):.3f} of the shared one's time ({spread})")
+    title = f"{name}, {'larger' if larger else 'as the demo'}, {size} requests, {min(steps) * 1e3:.2f} ms a step"
+    print(f"\n{title}: TLI takes {statistics.median(ratios):.3f} of the shared one's time ({spread})")
 
 
 @pytest.mark.parametrize("length", [100, 4_000])

@@ -34,9 +34,9 @@ SHARED = "shared"
 DRAFTERS = {
     SHARED: ("shared", "shared", 4, 5),
     "tli-bpe": ("bpe-tli", "tli", 4, 5),
-    "slem-bpe": ("bpe", "slem", 4, 5),
-    "slem-sentencepiece": ("sentencepiece", "slem", 5, 6),
-    "slem-bytes": ("bytes", "slem", 12, 6),
+    "slem-bpe": ("bpe", "slem", 5, 5),
+    "slem-sentencepiece": ("sentencepiece", "slem", 6, 5),
+    "slem-bytes": ("bytes", "slem", 16, 5),
 }
 DEFAULTS = ("--num-prompts", "48", "--passes", "3", "--concurrency", "1", "--target-params", "300M")
 LEAST_LENGTH = {"tli": 0.90, "slem": 0.95}
