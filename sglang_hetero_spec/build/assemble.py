@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sglang_hetero_spec.build.assign.result import AssignedDrafter, Assignment
 from sglang_hetero_spec.build.layout import Layout
 from sglang_hetero_spec.build.partition.run import TaskFound
-from sglang_hetero_spec.build.profile.records import NONE
+from sglang_hetero_spec.build.profile.records import NONE, ProfileRecord, Settings
 from sglang_hetero_spec.build.recipe import Recipe
 from sglang_hetero_spec.pool import MANIFEST_NAME, Pool, write_pool_manifest
 
@@ -23,17 +23,17 @@ def assemble(
     assignment: Assignment,
     tasks: Sequence[TaskFound],
     min_confidence: float | None,
-    vocabs: Mapping[str, str],
+    measured: Sequence[ProfileRecord],
 ) -> Pool:
     """Copy what is chosen into the pool's folder and write its manifest. min_confidence None: there is no router.
 
-    vocabs: of each drafter, the mode that it was measured in.
+    measured: the profile; a drafter is served in the mode that it was measured in.
     """
     pool = layout.pool
     (pool / MANIFEST_NAME).unlink(missing_ok=True)
     for name in ("drafters", "router"):
         shutil.rmtree(pool / name, ignore_errors=True)
-    drafters = [_drafter(recipe, layout, item, vocabs) for item in assignment.drafters]
+    drafters = [_drafter(recipe, layout, item, measured) for item in assignment.drafters]
     if min_confidence is not None:
         shutil.copytree(layout.router, pool / "router", ignore=shutil.ignore_patterns(*_NOT_SERVED, "threshold.json"))
     names = {task.id: task.name for task in tasks}
@@ -47,13 +47,27 @@ def assemble(
     )
 
 
-def _drafter(recipe: Recipe, layout: Layout, item: AssignedDrafter, vocabs: Mapping[str, str]) -> dict[str, Any]:
+def _drafter(
+    recipe: Recipe, layout: Layout, item: AssignedDrafter, measured: Sequence[ProfileRecord]
+) -> dict[str, Any]:
     """Aligned drafters are copied into the pool, given ones stay where they are."""
-    name, shape = item.drafter, item.candidate.settings._asdict()
+    name, settings = item.drafter, item.candidate.settings
     if name == NONE:
         return {"name": NONE, "kind": NONE}
-    entry: dict[str, Any] = {"name": name, "kind": "standalone", "vocab": vocabs[name], **shape}
+    entry: dict[str, Any] = {
+        "name": name,
+        "kind": "standalone",
+        "vocab": _mode(measured, name, settings),
+        **settings._asdict(),
+    }
     if name in recipe.drafters:
         return entry | {"path": str(Path(recipe.drafters[name]).resolve()), "external": True}
     shutil.copytree(layout.drafter(name), layout.pool / "drafters" / name, ignore=shutil.ignore_patterns(*_NOT_SERVED))
     return entry | {"path": f"drafters/{name}"}
+
+
+def _mode(measured: Sequence[ProfileRecord], drafter: str, settings: Settings) -> str:
+    """Of the measurement with these settings; a shorter chain than any that was measured comes from a chain."""
+    mine = [record for record in measured if record.drafter == drafter]
+    same = [record.vocab for record in mine if record.settings == settings]
+    return (same or [record.vocab for record in mine if record.vocab != "slem"])[0]

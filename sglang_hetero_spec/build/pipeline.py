@@ -322,7 +322,7 @@ class _Build:
         layout = self.layout
         pool = assemble(
             self.recipe, layout, read_assignment(layout.assignment), self._served_tasks(), self._min_confidence(),
-            vocabs={record.drafter: record.vocab for record in read_profile(layout.profile)},
+            measured=read_profile(layout.profile),
         )  # fmt: skip
         for source in (layout.merged / "tasks.json", layout.merged / PROFILE_NAME):
             shutil.copyfile(source, layout.pool / source.name)

@@ -39,8 +39,8 @@ def add(subcommands: Any) -> None:
     )
     parser.add_argument(
         "--num-steps", type=numbers, default=(5,), metavar="N,...",
-        help="draft steps of candidates that are checkpoints; several are several shapes (default: 5). One that is"
-        " measured under `slem`, in its own tokens, takes as many as this many of the target's need",
+        help="draft steps of candidates that are checkpoints; several are several shapes (default: 5). Under `slem`,"
+        " a drafter takes as many of its own tokens as this many of the target's need",
     )  # fmt: skip
     parser.add_argument("--topk", type=numbers, default=(1,), metavar="K,...", help="1 is a chain (default)")
     parser.add_argument(
@@ -114,12 +114,13 @@ def _print(found: Profiled) -> None:
     table.add_column("steps/topk/tokens")
     for task in tasks:
         table.add_column(escape(task), justify="right")
-    modes = {record.drafter: record.vocab for record in records}
+    modes = {(record.drafter, record.settings): record.vocab for record in records}
     for drafter, settings in dict.fromkeys((record.drafter, record.settings) for record in at_busiest):
         mine = {r.task: r for r in at_busiest if (r.drafter, r.settings) == (drafter, settings)}
         cells = [f"{mine[t].accept_length:.2f}  {mine[t].tokens_per_second:.0f}/s" if t in mine else "-" for t in tasks]
-        mode = "" if modes[drafter] == "shared" else f" ({modes[drafter]})"
-        table.add_row(drafter + mode, "-" if settings == NO_SETTINGS else str(settings), *cells)
+        mode = modes[drafter, settings]
+        name = drafter if mode == "shared" else f"{drafter} ({mode})"
+        table.add_row(name, "-" if settings == NO_SETTINGS else str(settings), *cells)
     out = console()
     out.print(table)
     out.print("accept length = completion tokens / verify steps (with the bonus token).")

@@ -111,16 +111,17 @@ def _passes(
             # There and back again: an arm is not always the one that comes after the slow one.
             for arm in arms if number % 2 == 0 else list(reversed(arms)):
                 flush_cache(servers[arm.server])
+                title = TITLES.get(arm.name, arm.name)
                 one = run_pass(
                     servers[arm.server],
                     arm,
                     work.prompts,
                     concurrency=concurrency,
                     tokens=options.tokens,
-                    on_answer=lambda _, title=TITLES.get(arm.name, arm.name): steps.advance(title),
+                    on_answer=lambda _, title=title: steps.advance(title),
                 )
                 speed = sum(answer.completion_tokens for answer in one.answers) / one.wall_seconds
-                reporter.line(f"{TITLES.get(arm.name, arm.name)}, {concurrency} in flight: {speed:.1f} tokens/s")
+                reporter.line(f"{title}, {concurrency} in flight: {speed:.1f} tokens/s")
                 yield one
 
 

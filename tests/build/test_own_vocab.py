@@ -33,12 +33,15 @@ def test_drafters_with_another_tokenizer_are_made_measured_and_served(whole: Who
     ended = whole.run()
     assert ended.code == 0, ended.said
     records = [json.loads(line) for line in (whole.out / "profile.jsonl").read_text().splitlines()]
-    modes = {record["drafter"]: record["vocab"] for record in records}
-    assert modes == {"none": "shared", "general": "slem", "sum": "slem", "greet": "slem", "given": "tli"}
+    modes: dict[str, set[str]] = {}
+    for record in records:
+        modes.setdefault(record["drafter"], set()).add(record["vocab"])
+    aligned = {name: {"slem"} for name in ("general", "sum", "greet")}
+    assert modes == {"none": {"shared"}, **aligned, "given": {"slem", "tli"}}
     pool = load_pool(whole.out, target=whole.target)
     assert {drafter.vocab for drafter in pool.drafters if drafter.kind != "none"} <= {"slem", "tli"}
     for drafter in pool.drafters:
-        assert drafter.vocab == modes[drafter.name]
+        assert drafter.vocab in modes[drafter.name]
         if drafter.vocab == "slem":
             assert drafter.path is not None
             assert tokenizer_sha256(drafter.path) == tokenizer_sha256(MODELS / "bpe")

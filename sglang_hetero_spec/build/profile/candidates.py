@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sglang_hetero_spec.build.made_for import vocab_of
 from sglang_hetero_spec.build.profile.records import NO_SETTINGS, NONE, ProfileError, Settings
-from sglang_hetero_spec.pool import MANIFEST_NAME, Pool, PoolError, write_pool_manifest
-from sglang_hetero_spec.pool.kinds import AUTO, MAX_NUM_DRAFT_TOKENS, MAX_NUM_STEPS, MAX_TOPK, max_tree_nodes
+from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError
+from sglang_hetero_spec.pool.kinds import MAX_NUM_DRAFT_TOKENS, MAX_NUM_STEPS, MAX_TOPK, max_tree_nodes
 from sglang_hetero_spec.pool.parse import parse_manifest
 from sglang_hetero_spec.pool.schema import Drafter
 from sglang_hetero_spec.pool.strict_json import read_text
@@ -25,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 @dataclass(frozen=True)
 class Candidate:
     """One drafter with one tree shape. path: of its checkpoint, None for `none`. vocab: as in a pool.json; what `auto`
-    stands for is found by `check`. takes_shapes: whether `settings` were asked for of any checkpoint, and not of it.
+    stands for is found by `checked.check`. takes_shapes: whether `settings` were asked for of any checkpoint.
     """
 
     drafter: str
@@ -172,38 +171,3 @@ def _of_entry(root: Path, drafter: Drafter, where: str) -> Candidate:
         raise ProfileError(f"{where}` {problem}; correct the pool.")
     shape = Settings(*tree_shape(drafter, where))
     return Candidate(drafter.name, shape, (root / drafter.path).resolve(), drafter.kind, drafter.vocab)
-
-
-def check(candidates: Sequence[Candidate], target: str, folder: Path) -> tuple[list[Candidate], list[LeftOut]]:
-    """Those that a pool would take with this target, with what `auto` is for them, and the others: all that can be seen
-    without loading a model.
-
-    folder: an empty one to write in.
-    """
-    good: list[Candidate] = []
-    left_out: list[LeftOut] = []
-    for candidate in candidates:
-        try:
-            vocab = _resolved(candidate, target, folder)
-        except PoolError as error:
-            start = f"{folder.resolve() / MANIFEST_NAME}: `drafters[0]."
-            left_out.append(LeftOut(candidate, str(error).replace(start, "`")))
-        else:
-            good.append(replace(candidate, vocab=vocab))
-    return good, left_out
-
-
-def _resolved(candidate: Candidate, target: str, folder: Path) -> str:
-    """`vocab` of the candidate in a pool that is taken with this target; PoolError for one that is not."""
-    if candidate.vocab == AUTO:
-        # Unlike `auto`, this may also be a tree.
-        with contextlib.suppress(PoolError):
-            return _resolved(replace(candidate, vocab="shared"), target, folder)
-    return write_pool(folder, {"candidate": candidate}, target).drafters[0].vocab
-
-
-def write_pool(folder: Path, entries: dict[str, Candidate], target: str) -> Pool:
-    """A pool of these candidates under these names; the first is the fallback."""
-    drafters = [candidate.entry(name) for name, candidate in entries.items()]
-    first = next(iter(entries))
-    return write_pool_manifest(folder, drafters=drafters, fallback_drafter=first, target=target, hashes=False)

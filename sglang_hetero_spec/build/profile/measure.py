@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from sglang_hetero_spec.build.locks import directory_lock
 from sglang_hetero_spec.build.profile.bench import Request
-from sglang_hetero_spec.build.profile.candidates import NOBODY, Candidate, LeftOut, check, find_candidates, write_pool
+from sglang_hetero_spec.build.profile.candidates import NOBODY, Candidate, LeftOut, find_candidates
+from sglang_hetero_spec.build.profile.checked import check, write_pool
 from sglang_hetero_spec.build.profile.engine import (
     CandidateFailed,
     EngineSettings,

@@ -28,5 +28,8 @@ def fitted(candidate: Candidate, target: str, texts: Sequence[Sequence[int]]) ->
     read = sum(len(ours.encode(theirs.table.in_the_middle(ids))) for ids in texts)
     asked = candidate.settings.num_steps
     num_steps = math.ceil(asked * read / max(1, sum(map(len, texts))))
+    num_steps = min(MAX_NUM_STEPS, max(1, num_steps))
     nodes = min(MAX_NUM_DRAFT_TOKENS, _ROOM * asked + 1)
-    return replace(candidate, settings=Settings(min(MAX_NUM_STEPS, max(1, num_steps)), 1, nodes))
+    if nodes == num_steps + 1:  # the shape of a chain, which the same drafter may be measured with under `tli`
+        nodes -= 1 if nodes == MAX_NUM_DRAFT_TOKENS else -1
+    return replace(candidate, settings=Settings(num_steps, 1, nodes))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sglang_hetero_spec.build.profile.candidates import check, find_candidates, parse_shapes
+from sglang_hetero_spec.build.profile.candidates import find_candidates, parse_shapes
+from sglang_hetero_spec.build.profile.checked import check
 from sglang_hetero_spec.build.profile.measure import name_entries
 from sglang_hetero_spec.build.profile.records import ProfileError, Settings
 from tests.build.profile.conftest import Files

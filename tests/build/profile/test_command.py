@@ -63,8 +63,8 @@ def test_the_mode_of_a_vocabulary_of_its_own_is_shown(
     model = Path(__file__).parents[2] / "models" / "bytes"
     assert run(*typed[:2], "--candidates", f"single={model}", *typed[5:]) == DONE
     table = capsys.readouterr().out
-    assert "single (tli)" in table and "none " in table  # the target of these tests has bytes, too
-    assert {record.vocab for record in read_profile(tmp_path / "p.jsonl")} == {"shared", "tli"}
+    assert "single (tli)" in table and "single (slem)" in table and "none " in table
+    assert {record.vocab for record in read_profile(tmp_path / "p.jsonl")} == {"shared", "tli", "slem"}
 
 
 def test_a_server_that_fails_says_how_to_go_on(

@@ -131,9 +131,7 @@ def test_a_candidate_that_does_not_load_is_left_out_and_the_rest_goes_on(files: 
     assert {record.drafter for record in found.records} == {"none", "b"}
 
 
-def test_a_candidate_with_another_vocabulary_is_measured_in_the_mode_that_suits_it(
-    files: Files, tmp_path: Path
-) -> None:
+def test_a_candidate_with_another_vocabulary_is_measured_in_both_modes(files: Files, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(files.drafters / "a", other)
     tokenizer = json.loads((other / "tokenizer.json").read_text())
@@ -147,16 +145,19 @@ def test_a_candidate_with_another_vocabulary_is_measured_in_the_mode_that_suits_
     engine = FakeEngine()
     given = [str(other), str(files.drafters), str(tmp_path / "pool")]
     found = measure(files, tmp_path / "p.jsonl", engine, candidates=given)
-    assert engine.starts == [["none", "1.other", "2.a", "3.b"]]
-    modes = {record.drafter: record.vocab for record in found.records}
-    assert modes == {"other": "tli", "a": "shared", "b": "shared", "none": "shared"}
+    assert engine.starts == [["none", "1.other", "2.other", "3.a", "4.b"]]
+    modes = {(record.drafter, str(record.settings)): record.vocab for record in found.records}
+    assert modes == {
+        ("other", "3/1/4"): "tli", ("other", "3/1/7"): "slem", ("a", "3/1/4"): "shared", ("b", "3/1/4"): "shared",
+        ("none", "0/1/1"): "shared",
+    }  # fmt: skip
     (left_out,) = found.left_out
     assert left_out.candidate.drafter == "liar"
     assert left_out.reason.startswith('`vocab` is "shared", but in ') and "2 of " in left_out.reason
 
 
 def test_the_targets_answers_decide_what_auto_is(files: Files, tmp_path: Path) -> None:
-    """Half of the vocabulary is shared: too little for `tli`, unless the target writes nothing else."""
+    """Half of the vocabulary is shared: too little to try `tli`, unless the target writes nothing else."""
     other = tmp_path / "other"
     shutil.copytree(files.drafters / "a", other)
     tokenizer = json.loads((other / "tokenizer.json").read_text())
@@ -168,8 +169,8 @@ def test_the_targets_answers_decide_what_auto_is(files: Files, tmp_path: Path) -
     modes = []
     for number, given in enumerate((None, answers)):
         found = measure(files, tmp_path / f"{number}.jsonl", FakeEngine(), candidates=[str(other)], answers=given)
-        modes += [record.vocab for record in found.records if record.drafter == "other"][:1]
-    assert modes == ["slem", "tli"]
+        modes.append({record.vocab for record in found.records if record.drafter == "other"})
+    assert modes == [{"slem"}, {"slem", "tli"}]
 
 
 def test_by_text_a_chain_is_as_long_as_the_drafters_tokens_need(tmp_path: Path) -> None:
@@ -181,8 +182,15 @@ def test_by_text_a_chain_is_as_long_as_the_drafters_tokens_need(tmp_path: Path) 
     found = profile(
         DEMO, given, tmp_path / "prompts.jsonl", tmp_path / "p.jsonl", OPTIONS, start=FakeEngine(tokens=17).start
     )
-    shapes = {record.drafter: tuple(record.settings) for record in found.records}
-    assert shapes == {"none": (0, 1, 1), "bpe": (3, 1, 7), "bytes": (10, 1, 7), "given": (6, 1, 7)}
+    shapes = {(record.drafter, record.vocab): str(record.settings) for record in found.records}
+    assert shapes == {
+        ("none", "shared"): "0/1/1", ("bpe", "tli"): "3/1/4", ("bpe", "slem"): "3/1/7", ("bytes", "slem"): "10/1/7",
+        ("given", "slem"): "6/1/7",
+    }  # fmt: skip
+    trees = dataclasses.replace(OPTIONS, shapes=(Settings(3, 2, 6),))
+    engine = FakeEngine(tokens=17)
+    found = profile(DEMO, given[:1], tmp_path / "prompts.jsonl", tmp_path / "t.jsonl", trees, start=engine.start)
+    assert {(record.drafter, record.vocab) for record in found.records} == {("none", "shared"), ("bpe", "tli")}
 
 
 def test_no_candidate_left_is_an_error_with_the_first_reason(files: Files, tmp_path: Path) -> None:
