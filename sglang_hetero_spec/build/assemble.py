@@ -57,7 +57,7 @@ def _drafter(
     entry: dict[str, Any] = {
         "name": name,
         "kind": "standalone",
-        "vocab": _mode(measured, name, settings),
+        "vocab": mode_of(measured, name, settings),
         **settings._asdict(),
     }
     if name in recipe.drafters:
@@ -66,7 +66,7 @@ def _drafter(
     return entry | {"path": f"drafters/{name}"}
 
 
-def _mode(measured: Sequence[ProfileRecord], drafter: str, settings: Settings) -> str:
+def mode_of(measured: Sequence[ProfileRecord], drafter: str, settings: Settings) -> str:
     """Of the measurement with these settings; a shorter chain than any that was measured comes from a chain."""
     mine = [record for record in measured if record.drafter == drafter]
     same = [record.vocab for record in mine if record.settings == settings]

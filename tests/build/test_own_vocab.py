@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sglang_hetero_spec.build.assemble import mode_of
+from sglang_hetero_spec.build.profile.records import Settings
 from sglang_hetero_spec.pool import load_pool, tokenizer_sha256
+from tests.build.assign.profiles import record
 from tests.build.regenerate.fakes import serving
 from tests.build.whole import CONTEXT, SmallVocabulary, Whole, write_log, write_target
 from tests.support.tiny_models import TinyShape, write_tiny_model
@@ -34,8 +38,8 @@ def test_drafters_with_another_tokenizer_are_made_measured_and_served(whole: Who
     assert ended.code == 0, ended.said
     records = [json.loads(line) for line in (whole.out / "profile.jsonl").read_text().splitlines()]
     modes: dict[str, set[str]] = {}
-    for record in records:
-        modes.setdefault(record["drafter"], set()).add(record["vocab"])
+    for line in records:
+        modes.setdefault(line["drafter"], set()).add(line["vocab"])
     aligned = {name: {"slem"} for name in ("general", "sum", "greet")}
     assert modes == {"none": {"shared"}, **aligned, "given": {"slem", "tli"}}
     pool = load_pool(whole.out, target=whole.target)
@@ -46,6 +50,17 @@ def test_drafters_with_another_tokenizer_are_made_measured_and_served(whole: Who
             assert drafter.path is not None
             assert tokenizer_sha256(drafter.path) == tokenizer_sha256(MODELS / "bpe")
     assert whole.run().done_before  # nothing is made twice
+
+
+def test_a_drafter_is_served_in_the_mode_that_its_shape_was_measured_in() -> None:
+    """A chain that nobody measured is the beginning of one that was; a text is no beginning of a chain."""
+    chain = record("d", "t", 4)
+    text = replace(chain, vocab="slem", num_draft_tokens=9, correct_by_position=(0,) * 8)
+    other = replace(record("e", "t", 4), vocab="slem")
+    measured = [text, replace(chain, vocab="tli"), other]
+    assert mode_of(measured, "d", Settings(4, 1, 9)) == "slem"
+    assert mode_of(measured, "d", Settings(4, 1, 5)) == mode_of(measured, "d", Settings(2, 1, 3)) == "tli"
+    assert mode_of(measured, "e", Settings(4, 1, 5)) == "slem"
 
 
 def _swap_two_tokens(path: Path) -> None:

@@ -15,7 +15,7 @@ from sglang_hetero_spec.vocab.overlap import LOW_SHARE
 
 def check(candidates: Sequence[Candidate], target: str, folder: Path) -> tuple[list[Candidate], list[LeftOut]]:
     """Those that a pool would take with this target, `auto` resolved, and the others: all that can be seen without
-    loading a model. A checkpoint with a vocabulary of its own, of which nothing says how it was trained, is tried in two.
+    loading a model. A checkpoint with a vocabulary of its own may become two candidates.
 
     folder: an empty one to write in.
     """
