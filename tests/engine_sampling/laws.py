@@ -86,12 +86,13 @@ class Cells:
                     rest = self.probabilities.pop(tokens)
                     self.probabilities[tokens[:-1]] = self.probabilities.get(tokens[:-1], 0.0) + rest
         rest = self.probabilities.pop((), 0.0)
+        # Where what is left goes to, in mass and in samples.
+        self._last: Tokens = ()
         if rest * num_samples >= FEWEST_EXPECTED:
             self.probabilities[()] = rest
-        elif rest:
-            smallest = min(self.probabilities, key=self.probabilities.__getitem__)
-            self.probabilities[smallest] += rest
-        self._last = () if () in self.probabilities else min(self.probabilities, key=self.probabilities.__getitem__)
+        else:
+            self._last = min(self.probabilities, key=self.probabilities.__getitem__)
+            self.probabilities[self._last] += rest
 
     def counts(self, samples: list[Tokens]) -> list[int]:
         found = Counter(self._cell(tokens) for tokens in samples)

@@ -53,6 +53,21 @@ def test_cells_are_a_partition_of_likely_ones(params: Params, model: ExactModel)
     assert sum(cells.counts(drawn(law, seed=0))) == NUM_SAMPLES
 
 
+@pytest.mark.parametrize("params", [Params(), COOL, MIN_P])
+@pytest.mark.parametrize("num_samples", [1000, 6667, 20_000])
+def test_every_answer_falls_into_the_cell_that_has_its_mass(
+    num_samples: int, params: Params, model: ExactModel
+) -> None:
+    law = model.law(params, NUM_TOKENS)
+    cells = Cells(law, num_samples)
+    entries = list(law)
+    mass = dict.fromkeys(cells.probabilities, 0.0)
+    for entry in entries:
+        (cell,) = (cell for cell, count in zip(mass, cells.counts([entry]), strict=True) if count)
+        mass[cell] += law[entry]
+    assert mass == pytest.approx(cells.probabilities)
+
+
 def test_a_filter_is_what_it_says(model: ExactModel) -> None:
     logits = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
     for params, want in (
