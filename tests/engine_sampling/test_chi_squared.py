@@ -1,7 +1,8 @@
 """Engine samples with speculation have the target's law: 20,000 answers for each setting, chi-squared, p > 0.001.
 
 Tests of one server come before those of the other, so that each starts once. The mixed setting holds all the others;
-they, and the server without speculation, are left to the slow run (about a minute each on a free core).
+they, each vocabulary mode by itself and the server without speculation are left to the slow run (about a minute each on
+a free core).
 """
 
 from __future__ import annotations
