@@ -18,7 +18,7 @@ class Settings:
 
     target: Shape = TARGET
     examples_per_task: int = 12_000
-    prompts_per_task: int = 3_000
+    prompts_per_task: int = 2_000
     heldout_per_task: int = 48
     target_tokens: int = 12_000_000
     target_batch_tokens: int = 2048
