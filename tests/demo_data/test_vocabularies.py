@@ -57,7 +57,7 @@ def test_each_is_of_its_family(families: dict[str, Family]) -> None:
     assert single.get_vocab_size() == 259
 
 
-def test_what_lies_in_tests_models() -> None:
+def test_what_lies_in_tests_models(tmp_path: Path) -> None:
     """Vocabularies of three families and other sizes than the target's, each with a part of it; contexts to match."""
     about = json.loads((MODELS / make.MADE).read_text())["models"]
     assert about.keys() == {model.name for model in make.MODELS}
@@ -66,7 +66,7 @@ def test_what_lies_in_tests_models() -> None:
         config = check_checkpoint(MODELS / name, name)
         with safe_open(MODELS / name / "model.safetensors", "pt") as file:
             rows = file.get_slice("model.embed_tokens.weight").get_shape()[0]
-        pairing = pair(make.TARGET, MODELS / name, draft_vocab_size=rows)
+        pairing = pair(make.TARGET, MODELS / name, draft_vocab_size=rows, cache=tmp_path)
         assert len(pairing.draft.table) == rows == config["vocab_size"]
         assert config["eos_token_id"] == pairing.draft.table.eos[0]
         relations[name] = pairing.shared.relation
