@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import sglang_hetero_spec.demo as demo
 from sglang_hetero_spec.demo.data import TASKS
 from sglang_hetero_spec.demo.train.export import load_model
+from sglang_hetero_spec.pool.vocabulary import tokenizer_sha256
 
 ASSETS = Path(demo.__file__).parent / "assets"
 POOL = ASSETS / "pool"
@@ -38,9 +39,8 @@ def test_manifest_hashes_and_tasks() -> None:
             continue
         path = POOL / drafter["path"]
         assert drafter["weights_sha256"] == _sha256(path / "model.safetensors")
-        assert drafter["tokenizer_sha256"] == _sha256(path / "tokenizer.json")
-        assert drafter["tokenizer_sha256"] == manifest["target"]["tokenizer_sha256"]
-    assert manifest["target"]["tokenizer_sha256"] == _sha256(ASSETS / "target" / "tokenizer.json")
+        assert drafter["tokenizer_sha256"] == tokenizer_sha256(path) == manifest["target"]["tokenizer_sha256"]
+    assert manifest["target"]["tokenizer_sha256"] == tokenizer_sha256(ASSETS / "target")
     assert {t["id"]: t["drafter"] for t in manifest["tasks"]} == {task: task for task in TASKS}
 
 
@@ -57,7 +57,15 @@ def test_loadable_by_transformers(path: Path) -> None:
     ids = tokenizer(text, return_tensors="pt").input_ids
     assert ids[0, 0] == tokenizer.bos_token_id and tokenizer.decode(ids[0, 1:]) == text
     with torch.inference_mode():
-        ours = load_model(path)
+        assert bool(theirs(ids).logits.isfinite().all())
+
+
+def test_the_target_is_the_model_that_was_trained() -> None:
+    """Our trainer's forward and transformers' are one function."""
+    theirs = AutoModelForCausalLM.from_pretrained(ASSETS / "target", dtype=torch.float32).eval()
+    ids = torch.arange(1, 40).unsqueeze(0)
+    with torch.inference_mode():
+        ours = load_model(ASSETS / "target")
         assert (theirs(ids).logits - ours.logits(ours.hidden(ids))).abs().max() < 1e-3
 
 
