@@ -52,6 +52,7 @@ def runner_of(name: str, num_slots: int, larger: bool = False) -> SimpleNamespac
     return SimpleNamespace(
         model=SimpleNamespace(config=config, lm_head=model.lm_head, model=inner),
         model_config=SimpleNamespace(vocab_size=config.vocab_size, model_path=name),
+        page_size=1,
         token_to_kv_pool=SimpleNamespace(
             size=num_slots, get_key_buffer=lambda i: pools[i][0], get_value_buffer=lambda i: pools[i][1]
         ),

@@ -10,7 +10,7 @@ from sglang.srt.speculative.spec_registry import CustomSpecAlgo
 
 from sglang_hetero_spec.errors import HeteroError, refuse
 from sglang_hetero_spec.pool import Pool, PoolError, load_pool, local_folder
-from sglang_hetero_spec.server_args import refuse_unsupported
+from sglang_hetero_spec.server_args import refuse_for_foreign, refuse_unsupported
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +99,9 @@ def _checked_pool(cfg: Any) -> Pool:
                 "--speculative-algorithm HETERO needs the pool directory in --speculative-draft-model-path."
             )
         target = local_folder(cfg.tokenizer_path or cfg.model_path, cfg.revision)
-        return load_pool(cfg.speculative_draft_model_path, target=target)
+        pool = load_pool(cfg.speculative_draft_model_path, target=target)
+        refuse_for_foreign(cfg, pool)
+        return pool
     except (HeteroError, PoolError) as error:
         refuse(error)
         raise

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sglang_hetero_spec.errors import HeteroError
+from sglang_hetero_spec.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ UNSUPPORTED = (
     Unsupported(
         "--speculative-use-rejection-sampling",
         lambda cfg: cfg.speculative_use_rejection_sampling,
-        "leave it out: HETERO's trees are verified without the draft distribution, which is exact too",
+        "leave it out: HETERO does so by itself wherever drafts were drawn from a known distribution",
     ),
     Unsupported(
         "--enable-hierarchical-cache",
@@ -63,6 +64,28 @@ UNSUPPORTED = (
         "set num_steps, topk and num_draft_tokens of each drafter in pool.json",
     ),
 )
+
+
+# Their verification follows the tree mask of each request, whatever the server's own topk is.
+_MASKED_BACKENDS = ("flashinfer", "triton")
+
+
+def refuse_for_foreign(cfg: Any, pool: Pool) -> None:
+    """HeteroError for what does not go with drafters of another vocabulary. cfg: as above, before or after SGLang has
+    chosen an attention backend."""
+    foreign = [spec for spec in pool.drafters if spec.vocab != "shared" and spec.path is not None]
+    if foreign and cfg.tp_size > 1:
+        raise HeteroError(
+            f"HETERO does not support --tp-size above 1 with drafter {foreign[0].name} (`vocab` {foreign[0].vocab}),"
+            " whose sequences each rank would keep for itself; use one rank, or drafters with the target's vocabulary."
+        )
+    texts = [spec for spec in foreign if spec.vocab != "tli"]
+    backend = cfg.attention_backend
+    if texts and cfg.device != "cpu" and backend is not None and backend not in _MASKED_BACKENDS:
+        raise HeteroError(
+            f"Drafter {texts[0].name} (`vocab` {texts[0].vocab}) proposes trees, which the attention backend {backend} "
+            "reads as chains; start with --attention-backend flashinfer."
+        )
 
 
 def refuse_unsupported(cfg: Any) -> None:

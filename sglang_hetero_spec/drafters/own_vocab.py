@@ -64,10 +64,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class OwnBatch:
-    """The requests of a batch that can be drafted for, k of b. numbers: theirs in the batch; batch: in own rows, with
-    own lengths; roots: [k] target ids."""
+    """The requests of a batch that can be drafted for, k of b. batch: in own rows, with own lengths; roots: [k] target
+    ids."""
 
-    numbers: list[int]
     readings: list[Reading]
     batch: DraftBatch
     roots: torch.Tensor
@@ -116,7 +115,10 @@ class OwnVocabDrafter(Drafter):
     def _has_room(self, rid: str, reading: Reading, busy: Sequence[str]) -> bool:
         length = len(reading.history.tokens)
         longest = max(length + self.room, MAX_WINDOW)
-        if not length or longest > self.sequences.max_len:
+        if longest > self.sequences.max_len:
+            self.sequences.close(rid)  # others can use what it will not need again
+            return False
+        if not length:
             return False
         if self.sequences.row(rid) is None:
             reading.forget()
@@ -141,7 +143,7 @@ class OwnVocabDrafter(Drafter):
             rids=batch.rids if is_all else tuple(batch.rids[i] for i in numbers),
             sampler=batch.sampler if is_all or batch.sampler is None else batch.sampler.select(numbers),
         )
-        return OwnBatch(numbers, readings, own, batch.root_tokens if is_all else batch.root_tokens[numbers])
+        return OwnBatch(readings, own, batch.root_tokens if is_all else batch.root_tokens[numbers])
 
     def _write(self, rows: list[int], readings: list[Reading]) -> None:
         at: list[int] = []
@@ -176,7 +178,7 @@ def nothing(root_tokens: torch.Tensor, width: int) -> DraftTree:
     return DraftTree(
         tokens=tokens,
         parents=torch.full_like(tokens, NO_NODE),
-        depth=width - 1,
+        depth=0,
         num_fed=0,
         num_proposed=(0,) * len(root_tokens),
     )

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 
 from sglang_hetero_spec.drafters.base import DraftBatch, DraftModel
-from sglang_hetero_spec.drafters.tree import NO_NODE
+from sglang_hetero_spec.drafters.tree import NO_NODE, finite
 from sglang_hetero_spec.vocab.psi_plan import PsiPlan
 from sglang_hetero_spec.vocab.psi_rules import UNDECIDED, UNMAPPED
 
-# Nodes of one forward; its mask has the square of them.
+# Nodes of one forward: its mask has the square of them, its logits V_draft times as many.
 PART = 192
+_LOGITS = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,14 @@ class TextTree:
 
         logits: [b, V_draft] behind the root; temperatures: [b, 1], of the draft tokens.
         """
-        root = (logits.float() / temperatures).softmax(dim=-1).unsqueeze(1)
+        root = (finite(logits) / temperatures).softmax(dim=-1).unsqueeze(1)
         # Two columns in front: text that begins with no target token, and text that may still begin with several.
         mass = root.new_zeros(len(root), self._num_target + 2)
         _add(mass, self._root_columns, root)
         for part in self._parts:
             shape = len(root), len(part.tokens)
             read = model.read_tree(batch, part.tokens.expand(shape), part.parents.expand(shape))
-            rows = (read.float() / _per_node(temperatures)).softmax(dim=-1)
+            rows = (finite(read) / _per_node(temperatures)).softmax(dim=-1)
             weights = rows * _reach(part, rows, root).unsqueeze(2)
             _add(mass, part.columns, weights[:, part.num_above :])
         return mass[:, 2:]
@@ -100,7 +101,8 @@ def _parts(plan: PsiPlan, device: torch.device | str) -> list[Part]:
         node = todo.pop()
         order.append(node)
         todo += reversed(children.get(node, []))
-    return [_part(plan, order[i : i + PART], device) for i in range(0, len(order), PART)]
+    size = max(1, min(PART, _LOGITS // plan.outcomes.shape[1]))
+    return [_part(plan, order[i : i + size], device) for i in range(0, len(order), size)]
 
 
 def _part(plan: PsiPlan, run: list[int], device: torch.device | str) -> Part:

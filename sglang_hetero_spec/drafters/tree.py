@@ -136,6 +136,11 @@ def ancestors_of(parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return ancestors, ancestors.sum(dim=-1) - 1
 
 
+def finite(logits: torch.Tensor) -> torch.Tensor:
+    """float32, and a number everywhere, whatever a draft model came to."""
+    return logits.float().nan_to_num()
+
+
 def _is_child(parents: torch.Tensor) -> torch.Tensor:
     """bool [b, n, n]: row i is a child of column j."""
     return parents.unsqueeze(2) == torch.arange(parents.shape[1], device=parents.device)

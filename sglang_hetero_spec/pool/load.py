@@ -85,6 +85,11 @@ def _drafter(checks: _Checks, index: int, drafter: Drafter) -> DrafterSpec:
     start = f"{checks.where}: `drafters[{index}]"
     shape = tree_shape(drafter, start)
     path, mode = _no_path(drafter, start) if drafter.kind == "none" else _path(checks, drafter, start)
+    if mode.vocab == "tli" and mode.overlap is not None and mode.overlap.num_shared < shape.topk:
+        raise PoolError(
+            f"{start}.topk` is {shape.topk}, but the drafter shares only {mode.overlap.num_shared} tokens with the"
+            " target; give no more than that."
+        )
     return DrafterSpec(
         name=drafter.name,
         kind=drafter.kind,

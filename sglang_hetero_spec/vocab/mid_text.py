@@ -93,7 +93,10 @@ class MidText:
     def _byte_tokens(self, escaped: str) -> list[int]:
         data = escaped.encode("utf-8", "surrogateescape")
         if self.table.byte_level:
-            return [token.id for token in self._tokenizer.model.tokenize(to_alphabet(data))]
+            try:
+                return [token.id for token in self._tokenizer.model.tokenize(to_alphabet(data))]
+            except Exception:  # as above
+                return []
         ids = (self._byte_ids[byte] for byte in data)
         return [found for token_id in ids if (found := self._unk if token_id is None else token_id) is not None]
 

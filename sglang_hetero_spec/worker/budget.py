@@ -85,7 +85,8 @@ def print_budget(target: ModelRunner, models: Mapping[str, SGLangDraftModel]) ->
         f"{total.name:24}{_size(total.weight_bytes):>12}{_size(total.cell_bytes):>12}{_size(total.kv_bytes):>12}"
     )
     tokens = target.max_total_num_tokens
-    logger.info("HETERO memory, %d tokens of KV per model:\n%s", tokens, "\n".join(lines))
+    title = "HETERO memory, for %d tokens of the target (a drafter with its own vocabulary has more slots):\n%s"
+    logger.info(title, tokens, "\n".join(lines))
 
 
 def _size(num_bytes: float) -> str:

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch, ForwardMode
-from sglang.srt.runtime_context import get_parallel
 from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
 from sglang.srt.speculative.eagle_utils import default_tree_mask_mode
 
 from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.tree import ancestors_of
-from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.worker.history import TokenHistory, ragged_places
 from sglang_hetero_spec.worker.verify_input import HeteroVerifyInput, tree_mask
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
@@ -227,6 +225,8 @@ class SGLangDraftModel:
 
     def _logits(self, forward_batch: ForwardBatch) -> torch.Tensor:
         logits = self.runner.forward(forward_batch).logits_output.next_token_logits
+        if self.head.ids is not None and logits.shape[1] != self.head.size:
+            return logits[:, self.head.ids.to(logits.device)]
         return logits[:, : self.head.size]
 
 
@@ -241,15 +241,13 @@ class PrunedHead(torch.nn.Module):
 def prune_head(runner: ModelRunner, ids: torch.Tensor) -> None:
     """Leave the head of the runner's model only the rows `ids`; embeddings that are tied to it keep theirs.
 
-    HeteroError where the head is split over ranks or not a plain matrix.
+    A head that is not a plain matrix of its own (Gemma reads its embeddings, a quantised one has packed weights) stays:
+    then logits are computed for all, and those of `ids` are taken.
     """
-    weight = getattr(runner.model.lm_head, "weight", None)
-    if weight is None or get_parallel().tp_size > 1:
-        raise HeteroError(
-            f"The drafter at {runner.model_config.model_path} cannot have its LM head cut to the shared tokens (it is "
-            "split over several ranks, or quantised); give it `vocab: slem`, or serve with --tp 1."
-        )
-    runner.model.lm_head = PrunedHead(weight.data[ids.to(weight.device)])
+    head = getattr(runner.model, "lm_head", None)
+    weight = getattr(head, "weight", None)
+    if weight is not None and weight.is_floating_point() and weight.dim() == 2:
+        runner.model.lm_head = PrunedHead(weight.data[ids.to(weight.device)])
 
 
 def _window_input(root: torch.Tensor, window: int) -> EagleDraftExtendInput:

@@ -13,6 +13,7 @@ import torch
 from sglang.srt.runtime_context import get_parallel
 
 from sglang_hetero_spec.cpu.sampling import draw, filter_probs
+from sglang_hetero_spec.drafters.tree import finite
 
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import ScheduleBatch
@@ -34,12 +35,13 @@ class DraftSampler:
     coins: torch.Tensor
 
     def draw(self, logits: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        probs = (logits.float() / self.temperatures).softmax(dim=-1)
+        # A law with a NaN would be rejected whole, and nothing could be drawn from what it leaves.
+        probs = (finite(logits) / self.temperatures).softmax(dim=-1)
         probs = filter_probs(probs, self.top_ks, self.top_ps, self.min_ps, self.max_top_k)
         return draw(probs.double(), probs, self.coins[:, step]), probs
 
     def draw_from(self, probs: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        law = self._greedy(probs)
+        law = self._greedy(probs.nan_to_num(0.0))
         whole = torch.cat((law, (1 - law.sum(dim=-1, keepdim=True)).clamp(min=0)), dim=-1)
         return draw(whole.double(), whole, self.coins[:, step]), law
 

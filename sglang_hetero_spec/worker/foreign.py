@@ -14,9 +14,17 @@ from sglang_hetero_spec.worker.loading import draft_vocab_size
 logger = logging.getLogger(__name__)
 
 
-def log_overlaps(pool: Pool) -> None:
-    """What each foreign drafter shares with the target; a warning where that is too little to pay."""
+def check_foreign(pool: Pool, target: Path | None) -> None:
+    """Says what each foreign drafter shares with the target, and warns where that is too little to pay.
+
+    HeteroError where there is no target to compare with.
+    """
     for spec in pool.drafters:
+        if spec.vocab != "shared" and spec.path is not None and target is None:
+            raise HeteroError(
+                f"Drafter {spec.name} has `vocab` {spec.vocab}, which needs the target's tokenizer in a local folder;"
+                " give one with --tokenizer-path."
+            )
         if spec.overlap is None:
             continue
         logger.info("HETERO: %s", spec.overlap.line(spec.name, spec.vocab))
@@ -27,11 +35,7 @@ def log_overlaps(pool: Pool) -> None:
 
 def pair_with_target(spec: DrafterSpec, target: Path | None, target_vocab_size: int) -> Pairing:
     """Both tokenizers; HeteroError where they cannot be read."""
-    if target is None or spec.path is None:
-        raise HeteroError(
-            f"Drafter {spec.name} has `vocab` {spec.vocab}, which needs the target's tokenizer in a local folder; give "
-            "one with --tokenizer-path."
-        )
+    assert target is not None and spec.path is not None, "check_foreign comes first"
     try:
         return pair(target, spec.path, target_vocab_size=target_vocab_size, draft_vocab_size=draft_vocab_size(spec))
     except VocabError as error:

@@ -25,7 +25,7 @@ from sglang_hetero_spec.worker.cpu_draft_model import build_draft_model
 from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
 from sglang_hetero_spec.worker.draft_model import Head, SGLangDraftModel, SharedState
 from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
-from sglang_hetero_spec.worker.foreign import log_overlaps, pair_with_target
+from sglang_hetero_spec.worker.foreign import check_foreign, pair_with_target
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.loading import DraftWorkers, native_context
 from sglang_hetero_spec.worker.merge import MergedTree, Proposal, merge_trees
@@ -75,7 +75,7 @@ class HeteroWorker(BaseSpecWorker):
         check_target(target_worker.model_runner)
         self._target_folder = local_folder(server_args.tokenizer_path or server_args.model_path, server_args.revision)
         self.pool = load_pool(get_spec().speculative_draft_model_path, target=self._target_folder)
-        log_overlaps(self.pool)
+        check_foreign(self.pool, self._target_folder)
         self._draft_worker = DraftWorkers(server_args, gpu_id, nccl_port, target_worker)
         # By the names of their drafters.
         self._models: dict[str, SGLangDraftModel] = {}
@@ -115,7 +115,7 @@ class HeteroWorker(BaseSpecWorker):
     ) -> OwnSequences:
         slots_per_token = pairing.shared.draft_tokens_per_target_token
         runner = self._draft_worker.load(spec, slots_per_token)
-        # Without the padding of the embedding, which is nobody's text.
+        # Rows that the tokenizer's table knows: SLRS's law has a column for each.
         size = len(pairing.draft.table) if logit_ids is None else len(logit_ids)
         model = build_draft_model(drafter=0, runner=runner, head=Head(size, logit_ids), room=room)
         self._models[spec.name] = model
@@ -225,7 +225,7 @@ class HeteroWorker(BaseSpecWorker):
         self, batch: ScheduleBatch, rows: torch.Tensor, roots: torch.Tensor, shares: list[Share]
     ) -> list[Drafted]:
         drafted = []
-        sampler = draft_sampler(batch, self._max_num_steps)
+        sampler = draft_sampler(batch, self._max_num_steps) if shares else None
         with spec_stage_span("draft"), draft_tp_context(self._draft_worker.parallel_layout):
             for share in shares:
                 start = time.perf_counter()

@@ -7,6 +7,7 @@ vocabulary is not token i of the other.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 
@@ -16,7 +17,7 @@ from sglang_hetero_spec.worker.draft_model import CATCH_UP_TOKENS, SGLangDraftMo
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
 
-# Slots that are handed out together.
+# Slots that are handed out together, at least; and always whole pages of the server's attention backend.
 PAGE = 32
 
 
@@ -43,7 +44,8 @@ class OwnSequences:
         written = WrittenSlots(1, num_slots, device)
         self.model.attach(SharedState(req_to_token=self._table, history=self._history, written=written))
         self._free_rows = list(range(num_rows - 1, 0, -1))
-        self._free_pages = list(range(num_slots // PAGE - 1, 0, -1))
+        self._page = math.lcm(PAGE, runner.page_size)
+        self._free_pages = list(range(num_slots // self._page - 1, 0, -1))
 
     def open(self, rid: str, busy: Collection[str]) -> int | None:
         if not self._free_rows and not self._take_from_the_idle(busy):
@@ -58,15 +60,18 @@ class OwnSequences:
     def reserve(self, rid: str, length: int, busy: Collection[str]) -> bool:
         self._rows.move_to_end(rid)
         mine = self._pages[rid]
-        wanted = -(-length // PAGE) - len(mine)
+        wanted = -(-length // self._page) - len(mine)
         if wanted <= 0:
             return True
+        idle = sum(len(pages) for rid, pages in self._pages.items() if rid not in busy)
+        if len(self._free_pages) + idle < wanted:
+            return False
         while len(self._free_pages) < wanted:
-            if not self._take_from_the_idle(busy):
-                return False
+            self._take_from_the_idle(busy)
         new = [self._free_pages.pop() for _ in range(wanted)]
-        slots = torch.tensor([page * PAGE + i for page in new for i in range(PAGE)], dtype=self._table.dtype)
-        start = len(mine) * PAGE
+        slots = torch.tensor(new, dtype=self._table.dtype).unsqueeze(1) * self._page + torch.arange(self._page)
+        slots = slots.flatten().to(self._table.dtype)
+        start = len(mine) * self._page
         room = min(len(slots), self.max_len - start)
         self._table[self._rows[rid], start : start + room] = slots[:room].to(self._table.device)
         mine += new

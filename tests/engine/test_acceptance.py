@@ -37,7 +37,10 @@ def test_the_target_drafts_among_others(
 WARMERS = {"self-chain": "none", "self-tree": "chain-3", "chain-6": "tree-4", "tree-4": "chain-6", "chain-3": "none"}
 
 
-@pytest.mark.parametrize("drafter", WARMERS)
+@pytest.mark.parametrize(
+    "drafter",
+    [name if name in ("self-chain", "tree-4") else pytest.param(name, marks=pytest.mark.slow) for name in WARMERS],
+)
 def test_accept_length_does_not_depend_on_who_warmed_the_cache(
     hetero: Server, prompts: list[str], drafter: str
 ) -> None:

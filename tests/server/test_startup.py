@@ -74,6 +74,7 @@ def test_a_pool_with_an_unknown_key(routed: RoutedPool, tmp_path: Path) -> None:
     check_refused(start(SERVE, *on_cpu(routed, *args)), "pool.json", "drafters[0]", "steps")
 
 
+@pytest.mark.slow
 def test_no_pool(routed: RoutedPool) -> None:
     for command in (SERVE, LAUNCH):
         started = start(command, *on_cpu(routed, "--speculative-algorithm", "HETERO"))

@@ -41,7 +41,7 @@ def reference(routed: RoutedPool, tmp_path_factory: pytest.TempPathFactory) -> l
         return [answer["text"] for answer in server.generate_all(PROMPTS, concurrency=4, **GREEDY)]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_minutes(routed: RoutedPool, reference: list[str], tmp_path: Path) -> None:
     soak(routed, reference, tmp_path, float(os.environ.get("HETERO_SOAK_SECONDS", "120")))
 

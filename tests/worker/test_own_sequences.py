@@ -21,7 +21,9 @@ class Model:
     def __init__(self, num_rows: int, max_len: int, num_slots: int) -> None:
         table = torch.zeros((num_rows, max_len), dtype=torch.int32)
         self.runner = SimpleNamespace(
-            token_to_kv_pool=SimpleNamespace(size=num_slots), req_to_token_pool=SimpleNamespace(req_to_token=table)
+            page_size=1,
+            token_to_kv_pool=SimpleNamespace(size=num_slots),
+            req_to_token_pool=SimpleNamespace(req_to_token=table),
         )
         self.reads: list[tuple[list[int], list[int], list[int]]] = []
 

@@ -45,6 +45,7 @@ def run_here(server: FakeServer, prompts: Path, out: Path) -> int:
     return regenerate(TARGET, prompts, out, Options(url=server.url, batch=3)).kept
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_equals_never_killed(server: FakeServer, many: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole.jsonl", tmp_path / "killed" / "answers.jsonl"
     run_here(server, many, whole)
