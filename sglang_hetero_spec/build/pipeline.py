@@ -279,7 +279,7 @@ class _Build:
                 max_memory=chosen.max_memory,
                 memory=self._memory() if chosen.max_memory is not None else None,
                 concurrency=chosen.concurrency,
-                derive_shorter=True,
+                derive_shorter=chosen.shorter_chains,
             )
             write_assignment(self.layout.assignment, found)
 

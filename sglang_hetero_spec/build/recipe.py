@@ -68,12 +68,14 @@ class ProfileSettings(_Strict):
 
 class AssignSettings(_Strict):
     """traffic: task -> weight (null: as many as its prompts in the log). concurrency: requests in flight that the
-    pool is made for, one of the profile's."""
+    pool is made for, one of the profile's. shorter_chains: whether chains shorter than the measured ones are candidates
+    too; their gain is a matter of what the target costs, so it must be the one that will be served."""
 
     max_drafters: Count | None = None
     max_memory: Count | None = None
     concurrency: Count | None = None
     traffic: dict[str, float] | None = None
+    shorter_chains: bool = True
 
 
 class Recipe(_Strict):
