@@ -10,7 +10,6 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,9 +26,6 @@ TEXT = "def add(a, b):\n    return a + b\n\nThe restaurant Zizzi serves Italian 
 def one_thread() -> None:
     cpu.enable()
     torch.set_num_threads(1)
-    from sglang_hetero_spec.worker import draft_model
-
-    draft_model.get_parallel = lambda: SimpleNamespace(tp_size=1)
 
 
 def committed(num_tokens: int) -> list[int]:

@@ -189,8 +189,8 @@ def _among(tree: DraftTree, numbers: list[int], root_tokens: torch.Tensor) -> Dr
     wide = nothing(root_tokens, tree.width)
     wide.tokens[numbers], wide.parents[numbers] = tree.tokens, tree.parents
     proposed = [0] * len(root_tokens)
-    for i, number in enumerate(numbers):
-        proposed[number] = tree.width - 1 if tree.num_proposed is None else tree.num_proposed[i]
+    for number, count in zip(numbers, tree.proposed, strict=True):
+        proposed[number] = count
     law = tree.law
     if law is not None:
         probs = law.probs.new_zeros(len(root_tokens), *law.probs.shape[1:])

@@ -66,6 +66,11 @@ class DraftTree:
         return self.tokens.shape[1]
 
     @property
+    def proposed(self) -> tuple[int, ...]:
+        """Drafts of each request."""
+        return (self.width - 1,) * self.tokens.shape[0] if self.num_proposed is None else self.num_proposed
+
+    @property
     def is_chain(self) -> bool:
         return self.width == self.depth + 1 and self.num_proposed is None
 

@@ -326,9 +326,7 @@ class HeteroWorker(BaseSpecWorker):
         drafters = [NOT_DRAFTED] * batch_size
         proposed = [0] * batch_size
         for part in drafted:
-            tree = part.proposal.tree
-            num_proposed = tree.num_proposed or (tree.width - 1,) * len(part.share.places)
-            for place, number in zip(part.share.places, num_proposed, strict=True):
+            for place, number in zip(part.share.places, part.proposal.tree.proposed, strict=True):
                 drafters[place], proposed[place] = part.share.drafter, number
         draft_seconds = {part.share.drafter: part.seconds for part in drafted}
         return StepRecord(drafters, proposed, draft_seconds, seconds - sum(draft_seconds.values()))

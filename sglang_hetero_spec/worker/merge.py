@@ -108,6 +108,5 @@ def _merge_laws(batch_size: int, proposals: Sequence[Proposal], width: int, voca
         law.probs[members, : tree.width - 1] = tree.law.over_target(vocab_size)
         if tree.law.void is not None:
             law.void[members, : tree.width - 1] = tree.law.void
-        num_drafts = tree.num_proposed or (tree.width - 1,) * len(members)
-        law.num_drafts[members] = torch.tensor(num_drafts, device=device)
+        law.num_drafts[members] = torch.tensor(tree.proposed, device=device)
     return law
