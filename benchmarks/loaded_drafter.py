@@ -13,6 +13,7 @@ from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.growing import chain_room
 from sglang_hetero_spec.pool import DrafterSpec
 from sglang_hetero_spec.vocab.pairing import Pairing, pair
+from tests.support.sglang_layers import as_sglang_layer
 
 TARGET = Path(sglang_hetero_spec.__file__).parent / "demo" / "assets" / "target"
 MODELS = Path(__file__).resolve().parents[1] / "tests" / "models"
@@ -46,7 +47,7 @@ def runner_of(name: str, num_slots: int, larger: bool = False) -> SimpleNamespac
     rotary = SimpleNamespace(cos_sin_cache=torch.cat((cos[0, :, :half], sin[0, :, :half]), dim=-1))
     shape = (num_slots, config.num_key_value_heads, config.head_dim)
     pools = [(torch.zeros(shape), torch.zeros(shape)) for _ in model.model.layers]
-    layers = [_layer(layer, number, config, rotary) for number, layer in enumerate(model.model.layers)]
+    layers = [as_sglang_layer(layer, number, rotary) for number, layer in enumerate(model.model.layers)]
     inner = SimpleNamespace(layers=layers, embed_tokens=model.model.embed_tokens, norm=model.model.norm)
     table = torch.arange(ROWS * MAX_LEN, dtype=torch.int32).view(ROWS, MAX_LEN) % num_slots
     return SimpleNamespace(
@@ -57,31 +58,6 @@ def runner_of(name: str, num_slots: int, larger: bool = False) -> SimpleNamespac
             size=num_slots, get_key_buffer=lambda i: pools[i][0], get_value_buffer=lambda i: pools[i][1]
         ),
         req_to_token_pool=SimpleNamespace(req_to_token=table),
-    )
-
-
-def _layer(layer: torch.nn.Module, number: int, config: object, rotary: object) -> SimpleNamespace:
-    attention, mlp = layer.self_attn, layer.mlp
-    weight = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
-    return SimpleNamespace(
-        input_layernorm=layer.input_layernorm,
-        post_attention_layernorm=layer.post_attention_layernorm,
-        self_attn=SimpleNamespace(
-            num_heads=config.num_attention_heads,
-            num_kv_heads=config.num_key_value_heads,
-            head_dim=config.head_dim,
-            scaling=config.head_dim**-0.5,
-            q_size=config.num_attention_heads * config.head_dim,
-            kv_size=config.num_key_value_heads * config.head_dim,
-            rotary_emb=rotary,
-            qkv_proj=SimpleNamespace(weight=weight, bias=None),
-            o_proj=attention.o_proj,
-            attn=SimpleNamespace(layer_id=number),
-        ),
-        mlp=SimpleNamespace(
-            gate_up_proj=SimpleNamespace(weight=torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight))),
-            down_proj=mlp.down_proj,
-        ),
     )
 
 

@@ -13,6 +13,7 @@ from sglang_hetero_spec.drafters.tree import NO_NODE
 from sglang_hetero_spec.pool import DrafterSpec
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
+from tests.support.sglang_layers import as_sglang_layer
 
 pytestmark = pytest.mark.usefixtures("sglang")
 
@@ -46,7 +47,7 @@ def _as_sglang_runner(model: torch.nn.Module) -> SimpleNamespace:
     half = head_dim // 2
     rotary = SimpleNamespace(cos_sin_cache=torch.cat((cos[0, :, :half], sin[0, :, :half]), dim=-1))
     pools = [torch.zeros(2, SLOTS, kv_heads, head_dim) for _ in model.model.layers]
-    layers = [_layer(layer, number, config, rotary) for number, layer in enumerate(model.model.layers)]
+    layers = [as_sglang_layer(layer, number, rotary) for number, layer in enumerate(model.model.layers)]
     return SimpleNamespace(
         model=SimpleNamespace(
             config=config,
@@ -56,36 +57,6 @@ def _as_sglang_runner(model: torch.nn.Module) -> SimpleNamespace:
         model_config=SimpleNamespace(vocab_size=VOCAB),
         token_to_kv_pool=SimpleNamespace(
             get_key_buffer=lambda number: pools[number][0], get_value_buffer=lambda number: pools[number][1]
-        ),
-    )
-
-
-def _layer(layer: torch.nn.Module, number: int, config: object, rotary: object) -> SimpleNamespace:
-    attention = layer.self_attn
-    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-    has_bias = projections[0].bias is not None
-    head_dim = config.hidden_size // config.num_attention_heads
-    return SimpleNamespace(
-        input_layernorm=layer.input_layernorm,
-        post_attention_layernorm=layer.post_attention_layernorm,
-        self_attn=SimpleNamespace(
-            num_heads=config.num_attention_heads,
-            num_kv_heads=config.num_key_value_heads,
-            head_dim=head_dim,
-            scaling=head_dim**-0.5,
-            q_size=config.hidden_size,
-            kv_size=config.num_key_value_heads * head_dim,
-            rotary_emb=rotary,
-            qkv_proj=SimpleNamespace(
-                weight=torch.cat([p.weight for p in projections]),
-                bias=torch.cat([p.bias for p in projections]) if has_bias else None,
-            ),
-            o_proj=attention.o_proj,
-            attn=SimpleNamespace(layer_id=number),
-        ),
-        mlp=SimpleNamespace(
-            gate_up_proj=SimpleNamespace(weight=torch.cat((layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight))),
-            down_proj=layer.mlp.down_proj,
         ),
     )
 
