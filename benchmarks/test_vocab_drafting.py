@@ -64,7 +64,7 @@ def shared_drafter(name: str, larger: bool = False):
     model = CpuDraftModel(0, runner, Head(size), room_of("shared"))
     table = runner.req_to_token_pool.req_to_token
     history = TokenHistory(*table.shape, "cpu")
-    model.attach(SharedState(table, history, WrittenSlots(1, 40_000, "cpu")))
+    model.attach(SharedState(table, history, WrittenSlots([0], 40_000, "cpu")))
     model.catch_up = lambda batch, window: None
     return StandaloneDrafter(spec_of("shared"), model), _recorder(history, size)
 

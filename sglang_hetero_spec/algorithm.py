@@ -68,9 +68,7 @@ class HeteroAlgorithm(CustomSpecAlgo):
         pool = _checked_pool(cfg)
         server_args.speculative_num_steps = max((spec.num_steps for spec in pool.drafters), default=0) or 1
         server_args.speculative_eagle_topk = max(spec.topk for spec in pool.drafters)
-        server_args.speculative_num_draft_tokens = max(
-            max(spec.num_draft_tokens for spec in pool.drafters), server_args.speculative_num_steps + 1
-        )
+        server_args.speculative_num_draft_tokens = max(pool.merged_draft_tokens, server_args.speculative_num_steps + 1)
         if cfg.max_running_requests is None:
             server_args.max_running_requests = DEFAULT_MAX_RUNNING_REQUESTS
         if cfg.device == "cpu":

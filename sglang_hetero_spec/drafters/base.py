@@ -7,6 +7,7 @@ SGLang's batches or of verification. A new kind is one file that subclasses `Dra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,9 @@ class Sampler(Protocol):
     def select(self, numbers: list[int]) -> Sampler:
         """For these of the b requests."""
 
+    def likeliest(self, numbers: list[int]) -> Sampler:
+        """The same, but for these requests as if they were greedy."""
+
 
 @dataclass(frozen=True)
 class DraftBatch:
@@ -46,6 +50,9 @@ class DraftBatch:
     newcomer_lens: seq_lens of the newcomers, on the host.
     rids: the requests' names, as `admit` was given them.
     sampler: None where all requests are greedy.
+    drafters: [b] int64 on the device, whose requests they are (numbers in the pool); None where all are the one's own.
+    lag: of the tokens committed last, how many another drafter may have proposed (requests that have two drafters).
+    wants_scores: whether the trees are to be merged with another drafter's, by their scores.
     """
 
     rows: torch.Tensor
@@ -56,6 +63,9 @@ class DraftBatch:
     newcomer_lens: tuple[int, ...] = ()
     rids: tuple[str, ...] = ()
     sampler: Sampler | None = None
+    drafters: torch.Tensor | None = None
+    lag: int = 0
+    wants_scores: bool = False
 
 
 class DraftModel(Protocol):
@@ -86,6 +96,11 @@ class Drafter(ABC):
 
     def __init__(self, spec: DrafterSpec) -> None:
         self.spec = spec
+
+    @property
+    def together(self) -> Hashable:
+        """Drafters of equal value propose in one call, which any of them takes for all."""
+        return id(self)
 
     @property
     def max_seq_len(self) -> int | None:

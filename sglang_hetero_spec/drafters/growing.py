@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from sglang_hetero_spec.drafters.base import DraftBatch, DraftModel
-from sglang_hetero_spec.drafters.tree import NO_NODE, DraftLaw, DraftTree, chain
+from sglang_hetero_spec.drafters.tree import NO_NODE, DraftLaw, DraftTree, chain, finite
 from sglang_hetero_spec.pool import DrafterSpec
 
 
@@ -40,10 +40,12 @@ def chain_room(spec: DrafterSpec) -> int:
 
 @dataclass(frozen=True)
 class GrownChain:
-    """columns: [b, num_steps] int64 of the logits; probs: [b, num_steps, m] that they were drawn from, or None."""
+    """columns: [b, num_steps] int64 of the logits; probs: [b, num_steps, m] that they were drawn from, or None; scores:
+    [b, num_steps] float32, log-probability of the chain up to each draft, where the batch wants it."""
 
     columns: torch.Tensor
     probs: torch.Tensor | None
+    scores: torch.Tensor | None
 
 
 def grow(
@@ -60,7 +62,11 @@ def grow(
     grown = grow_chain(spec.num_steps, model, batch, logits, columns)
     tokens = torch.cat((root_tokens.unsqueeze(1), columns.as_target(grown.columns)), dim=1)
     law = None if grown.probs is None else DraftLaw(grown.probs, columns.target_ids)
-    return chain(tokens, num_fed=spec.num_steps, law=law)
+    return chain(tokens, num_fed=spec.num_steps, law=law, scores=_with_root(grown.scores))
+
+
+def _with_root(scores: torch.Tensor | None) -> torch.Tensor | None:
+    return None if scores is None else torch.cat((torch.zeros_like(scores[:, :1]), scores), dim=1)
 
 
 def grow_chain(
@@ -69,16 +75,23 @@ def grow_chain(
     """Drawn at random where the batch asks for it, else the likeliest."""
     drafts: list[torch.Tensor] = []
     probs: list[torch.Tensor] = []
+    scores: list[torch.Tensor] = []
     for step in range(num_steps):
         if step:
             logits = model.read_next(batch, columns.as_draft(drafts[-1]), step)
         if batch.sampler is None:
             drafts.append(logits.argmax(dim=-1))
-            continue
-        draft, law = batch.sampler.draw(logits, step)
-        drafts.append(draft)
-        probs.append(law)
-    return GrownChain(torch.stack(drafts, dim=1), torch.stack(probs, dim=1) if probs else None)
+        else:
+            draft, law = batch.sampler.draw(logits, step)
+            drafts.append(draft)
+            probs.append(law)
+        if batch.wants_scores:
+            scores.append(finite(logits).log_softmax(dim=-1).gather(1, drafts[-1].unsqueeze(1)).squeeze(1))
+    return GrownChain(
+        columns=torch.stack(drafts, dim=1),
+        probs=torch.stack(probs, dim=1) if probs else None,
+        scores=torch.stack(scores, dim=1).cumsum(dim=1) if scores else None,
+    )
 
 
 def grow_tree(

@@ -5,6 +5,8 @@ Its KV lies in the target's slots: slot i holds token i, so what the prefix cach
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from sglang_hetero_spec.drafters.base import DraftBatch, Drafter, DraftModel
 from sglang_hetero_spec.drafters.growing import grow
 from sglang_hetero_spec.drafters.tree import DraftTree
@@ -22,6 +24,11 @@ class StandaloneDrafter(Drafter):
         return self._max_seq_len
 
     @property
+    def together(self) -> Hashable:
+        """With its adapters, where they have the same shape: they are the same forwards (drafters.lora)."""
+        return id(self.model), self.spec.num_steps, self.spec.topk, self.spec.num_draft_tokens
+
+    @property
     def window(self) -> int:
         """Committed tokens read again at each step: those whose KV may be missing, and the root.
 
@@ -31,7 +38,8 @@ class StandaloneDrafter(Drafter):
         return 2 if self.spec.topk == 1 else self.spec.num_steps + 1
 
     def propose(self, batch: DraftBatch) -> DraftTree:
+        window = max(self.window, batch.lag + 1)
         if batch.newcomers:
-            self.model.catch_up(batch, self.window)
-        logits = self.model.read_window(batch, self.window)
+            self.model.catch_up(batch, window)
+        logits = self.model.read_window(batch, window)
         return grow(self.spec, self.model, batch, logits, batch.root_tokens)

@@ -7,7 +7,7 @@ reaches it, so verification never looks at it. All tokens are ids of the target'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -39,6 +39,10 @@ class DraftLaw:
         else:
             wide[..., self.target_ids] = self.probs
         return wide
+
+    def select(self, numbers: list[int]) -> DraftLaw:
+        """Of these of the b requests."""
+        return replace(self, probs=self.probs[numbers], void=None if self.void is None else self.void[numbers])
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,17 @@ class DraftTree:
     def is_chain(self) -> bool:
         return self.width == self.depth + 1 and self.num_proposed is None
 
+    def select(self, numbers: list[int]) -> DraftTree:
+        """Of these of the b requests."""
+        return replace(
+            self,
+            tokens=self.tokens[numbers],
+            parents=self.parents[numbers],
+            scores=None if self.scores is None else self.scores[numbers],
+            law=None if self.law is None else self.law.select(numbers),
+            num_proposed=self.num_proposed and tuple(self.num_proposed[number] for number in numbers),
+        )
+
 
 @dataclass(frozen=True)
 class TreeLayout:
@@ -89,11 +104,13 @@ class TreeLayout:
     next_sibling: torch.Tensor
 
 
-def chain(tokens: torch.Tensor, num_fed: int, law: DraftLaw | None = None) -> DraftTree:
+def chain(
+    tokens: torch.Tensor, num_fed: int, law: DraftLaw | None = None, scores: torch.Tensor | None = None
+) -> DraftTree:
     """The tree without branches. tokens: [b, n] int64, the root first."""
     batch_size, width = tokens.shape
     parents = _chain_parents(width, tokens.device).expand(batch_size, width)
-    return DraftTree(tokens=tokens, parents=parents, depth=width - 1, num_fed=num_fed, law=law)
+    return DraftTree(tokens=tokens, parents=parents, depth=width - 1, num_fed=num_fed, law=law, scores=scores)
 
 
 @lru_cache(maxsize=256)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-KNOWN_KINDS = ("standalone", "none")
-LATER_KINDS = ("lora", "ngram", "sorted", "eagle3")
+KNOWN_KINDS = ("standalone", "lora", "sorted", "ngram", "none")
+LATER_KINDS = ("eagle3",)
 KNOWN_VOCABS = ("shared", "tli", "slem", "slrs", "auto")
 # Chosen when the pool is loaded with its target (pool/foreign.py).
 AUTO = "auto"

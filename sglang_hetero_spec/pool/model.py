@@ -25,6 +25,9 @@ class DrafterSpec:
     vocab: `shared`, `tli`, `slem` (num_steps counts tokens of the drafter, num_draft_tokens target tokens) or `slrs`;
     `auto` only in a pool loaded without the target's folder. overlap: with the target's vocabulary, where that is
     known and another. auto_reason: why this mode, where the manifest says `auto`.
+    base: of a `lora`, the name of the drafter that it adapts. capacity: of an `ngram`, tokens that it remembers.
+    exits: of a `sorted`, the layers behind which it may leave, ascending; thresholds: for all but the last of them, the
+    largest probability of its next token that suffices to leave there.
     """
 
     name: str
@@ -39,28 +42,40 @@ class DrafterSpec:
     tokenizer_sha256: str | None = None
     overlap: Overlap | None = None
     auto_reason: str | None = None
+    base: str | None = None
+    capacity: int | None = None
+    exits: tuple[int, ...] = ()
+    thresholds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A group of prompts and the name of the drafter that serves it."""
+    """A group of prompts and the name of the drafter that serves it, of the second one too where it has two."""
 
     id: str
     name: str
     drafter: str
+    second_drafter: str | None = None
 
 
 @dataclass(frozen=True)
 class RouterSpec:
-    """Where the prompt classifier lies, and the confidence below which the fallback drafter serves."""
+    """Where the prompt classifier lies, and the confidence below which the fallback drafter serves.
+
+    second_below: the confidence below which the drafter of its next guess joins; None: it never does.
+    """
 
     path: Path
     min_confidence: float
+    second_below: float | None = None
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool directory that passed every check that needs no model."""
+    """A pool directory that passed every check that needs no model.
+
+    merged_draft_tokens: nodes of the tree that two drafters' trees for one request are merged into.
+    """
 
     root: Path
     target: TargetSpec
@@ -68,6 +83,7 @@ class Pool:
     tasks: tuple[TaskSpec, ...]
     fallback_drafter: str
     router: RouterSpec | None
+    merged_draft_tokens: int = 1
 
     def drafter(self, name: str) -> DrafterSpec:
         """The drafter of that name; KeyError names the known ones."""

@@ -34,17 +34,23 @@ class Drafter(_Strict):
     external: bool = False
     weights_sha256: Sha256 | None = None
     tokenizer_sha256: Sha256 | None = None
+    base: str | None = None
+    capacity: int | None = None
+    exits: tuple[int, ...] | None = None
+    thresholds: tuple[float, ...] | None = None
 
 
 class Task(_Strict):
     id: Name
     name: str | None = None
     drafter: str
+    second_drafter: str | None = None
 
 
 class Router(_Strict):
     path: str
     min_confidence: Annotated[float, Field(ge=0, le=1)]
+    second_below: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class Manifest(_Strict):
@@ -54,4 +60,5 @@ class Manifest(_Strict):
     drafters: Annotated[tuple[Drafter, ...], Field(min_length=1)]
     tasks: tuple[Task, ...] = ()
     fallback_drafter: str
+    merged_draft_tokens: int | None = None
     router: Router | None = None

@@ -5,43 +5,75 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from sglang_hetero_spec.router.errors import OverrideError, shortened
-from sglang_hetero_spec.router.tag import TAG_KEYS, Route
+from sglang_hetero_spec.router.tag import PAIR_KEY, Route, is_tag
 
 _LISTED_NAMES = 20
+NO_NAMES: Mapping[str, str] = {}
 
 
-def read_override(override: object, drafter_of_task: Mapping[str, str], drafters: Collection[str]) -> Route:
+def read_override(
+    override: object,
+    drafter_of_task: Mapping[str, str],
+    drafters: Collection[str],
+    second_of_task: Mapping[str, str] = NO_NAMES,
+    idle: Collection[str] = (),
+) -> Route:
     """The route that a request asks for; OverrideError, in one sentence that lists the known names, if it cannot.
 
-    `{"drafter": name}` or `{"task": id}`. A tag comes back as it is: SGLang may send the parameters of a
-    tagged request again (`n` samples of one prompt), and that must change nothing.
+    `{"drafter": name}`, `{"drafters": [name, name]}` or `{"task": id}`. A tag comes back as it is: SGLang may send the
+    parameters of a tagged request again (`n` samples of one prompt), and that must change nothing. second_of_task: of
+    tasks that two drafters serve. idle: drafters that draft nothing, of which no pair can be made.
     """
     known = f"the drafters {_listed(drafters)} and the tasks {_listed(drafter_of_task)}"
-    form = f'give {{"drafter": name}} or {{"task": id}}, from {known}.'
+    form = f'give {{"drafter": name}}, {{"drafters": [name, name]}} or {{"task": id}}, from {known}.'
     if not isinstance(override, dict):
         raise OverrideError(f'custom_params["hetero"] is {_kind(override)}, not an object; {form}')
-    if override.keys() == TAG_KEYS:
+    if is_tag(override):
         try:
             route = Route.from_tag(override)
         except ValueError as error:
             raise OverrideError(f'custom_params["hetero"] is a tag of which `{error}` is not right; {form}') from None
-        _check_name("drafter", route.drafter, drafters)
+        for name in route.drafters:
+            _check_name("drafter", name, drafters)
         if route.task is not None:
             _check_name("task", route.task, drafter_of_task)
         return route
-    if len(override) != 1 or not override.keys() <= {"drafter", "task"}:
+    if len(override) != 1 or not override.keys() <= {"drafter", PAIR_KEY, "task"}:
         keys = ", ".join(f"`{shortened(str(key), 32)}`" for key in list(override)[:4]) or "none"
         raise OverrideError(
             f'custom_params["hetero"] has the keys {keys}{" and more" if len(override) > 4 else ""}; {form}'
         )
     ((key, name),) = override.items()
+    if key == PAIR_KEY:
+        return _pair(name, drafters, idle)
     if not isinstance(name, str):
         raise OverrideError(f'custom_params["hetero"]["{key}"] is {_kind(name)}, not a string; {form}')
     if key == "drafter":
         _check_name(key, name, drafters)
         return Route(None, name, None, "request")
     _check_name(key, name, drafter_of_task)
-    return Route(name, drafter_of_task[name], None, "request")
+    return Route(name, drafter_of_task[name], None, "request", second_of_task.get(name))
+
+
+def _pair(names: object, drafters: Collection[str], idle: Collection[str]) -> Route:
+    if not (isinstance(names, list) and len(names) == 2 and all(isinstance(name, str) for name in names)):
+        raise OverrideError(
+            f'custom_params["hetero"]["{PAIR_KEY}"] is {_kind(names)}, not a list of two names; give two different'
+            f" drafters of {_listed(drafters)}."
+        )
+    first, second = names
+    for name in names:
+        _check_name("drafter", name, drafters)
+        if name in idle:
+            raise OverrideError(
+                f'custom_params["hetero"]["{PAIR_KEY}"] has `{shortened(name)}`, which drafts nothing; give'
+                f' {{"drafter": name}} with one of {_listed(drafters)}.'
+            )
+    if first == second:
+        raise OverrideError(
+            f'custom_params["hetero"]["{PAIR_KEY}"] has `{shortened(first)}` twice; give two different drafters.'
+        )
+    return Route(None, first, None, "request", second)
 
 
 def _check_name(key: str, name: str, known: Collection[str]) -> None:

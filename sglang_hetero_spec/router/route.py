@@ -28,10 +28,14 @@ class RequestRouter:
         has only ids goes to the fallback. RouterError if the pool's router is not right."""
         self._decode = decode
         self._drafter_of_task = {task.id: task.drafter for task in pool.tasks}
+        self._second_of_task = {task.id: task.second_drafter for task in pool.tasks if task.second_drafter is not None}
         self._drafters = frozenset(drafter.name for drafter in pool.drafters)
+        self._idle = frozenset(drafter.name for drafter in pool.drafters if drafter.kind == "none")
         self._fallback = pool.fallback_drafter
         self._router = None if pool.router is None else self._load(pool)
         self._min_confidence = 0.0 if pool.router is None else pool.router.min_confidence
+        second_below = None if pool.router is None else pool.router.second_below
+        self._second_below = 0.0 if second_below is None else second_below
 
     @property
     def router(self) -> LinearRouter | None:
@@ -45,15 +49,31 @@ class RequestRouter:
         of nothing but blanks, goes to the fallback. OverrideError if the override cannot be followed.
         """
         if override is not None:
-            return read_override(override, self._drafter_of_task, self._drafters)
+            return read_override(override, self._drafter_of_task, self._drafters, self._second_of_task, self._idle)
         prediction = self.predict(text, input_ids)
         if prediction is None:
             return Route(None, self._fallback, None, "fallback")
         task, confidence, _ = prediction
+        drafter = self._drafter_of_task[task]
         shown = int(confidence * 1e4 + 0.5) / 1e4  # `round` goes through text
         if confidence < self._min_confidence:
-            return Route(task, self._fallback, shown, "fallback")
-        return Route(task, self._drafter_of_task[task], shown, "router")
+            second = self._beside(self._fallback, drafter) if confidence < self._second_below else None
+            return Route(task, self._fallback, shown, "fallback", second)
+        second = self._second_of_task.get(task)
+        if confidence < self._second_below and second is None:
+            second = self._beside(drafter, self._drafter_of_next(prediction))
+        return Route(task, drafter, shown, "router", second)
+
+    def _drafter_of_next(self, prediction: Prediction) -> str:
+        """Of the task that is the most probable after the first one."""
+        assert self._router is not None
+        scores = prediction.scores
+        first, *others = sorted(range(len(scores)), key=lambda number: -scores[number])[:2]
+        return self._drafter_of_task[self._router.classes[others[0] if others else first]]
+
+    def _beside(self, first: str, second: str) -> str | None:
+        """The second drafter, where two of them can draft together."""
+        return None if first == second or not self._idle.isdisjoint((first, second)) else second
 
     def predict(self, text: str | None, input_ids: Sequence[int] | None) -> Prediction | None:
         """What the classifier says of a prompt; None without a classifier or anything to read."""

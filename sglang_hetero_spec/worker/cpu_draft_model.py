@@ -66,7 +66,7 @@ class CpuDraftModel(SGLangDraftModel):
         positions = starts.unsqueeze(1) + torch.arange(window)
         self._open(batch)
         slots = self._proposal.slots.gather(1, positions)
-        self.shared.written.mark(self.drafter, slots, positions <= batch.seq_lens.unsqueeze(1))
+        self.shared.written.mark(self.writers(batch).unsqueeze(1), slots, positions <= batch.seq_lens.unsqueeze(1))
         ids = self.shared.history.read(batch.rows.unsqueeze(1), positions)
         hidden = self._read(ids, positions, positions, self._up_to(positions))
         root = batch.seq_lens - starts

@@ -87,21 +87,27 @@ class SGLangDraftModel:
             raise RuntimeError("A draft model was used before its KV pool was allocated.")
         return self._shared
 
+    def writers(self, batch: DraftBatch) -> torch.Tensor:
+        """[b] int64, number of the drafter that reads each request's tokens."""
+        return torch.full_like(batch.rows, self.drafter) if batch.drafters is None else batch.drafters
+
     def catch_up(self, batch: DraftBatch, window: int) -> None:
         newcomers = torch.tensor(batch.newcomers, device=batch.rows.device)
         rows = batch.rows[newcomers]
         ends = [max(length - window + 1, 0) for length in batch.newcomer_lens]
         slots = self.shared.req_to_token[rows, : max(ends)]
-        starts = self.shared.written.leading_run(self.drafter, slots, ends)
+        writers = self.writers(batch)[newcomers]
+        starts = self.shared.written.leading_run(writers.unsqueeze(1), slots, ends)
         for members, lo, hi in chunks(starts, ends, CATCH_UP_TOKENS):
-            self.read_range(rows[torch.tensor(members, device=rows.device)], lo, hi)
+            some = torch.tensor(members, device=rows.device)
+            self.read_range(rows[some], lo, hi, writers[some])
 
     def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
         starts = (batch.seq_lens - (window - 1)).clamp(min=0)
         positions = starts.unsqueeze(1) + torch.arange(window, device=starts.device)
         rows = batch.rows.unsqueeze(1)
         slots = self._slots(rows, positions)
-        self.shared.written.mark(self.drafter, slots, positions <= batch.seq_lens.unsqueeze(1))
+        self.shared.written.mark(self.writers(batch).unsqueeze(1), slots, positions <= batch.seq_lens.unsqueeze(1))
         root = batch.seq_lens - starts
         forward_batch = self._forward_batch(
             ForwardMode.DRAFT_EXTEND_V2,
@@ -161,8 +167,13 @@ class SGLangDraftModel:
         )
         return self._logits(forward_batch).view(batch_size, width, -1)
 
-    def read_range(self, rows: torch.Tensor, starts: list[int], ends: list[int]) -> None:
-        """Read the committed tokens [start, end) of each row and keep nothing but their KV."""
+    def read_range(
+        self, rows: torch.Tensor, starts: list[int], ends: list[int], writers: torch.Tensor | None = None
+    ) -> None:
+        """Read the committed tokens [start, end) of each row and keep nothing but their KV.
+
+        writers: [b] int64, the drafter that each row is read by; None: this one.
+        """
         lens = [end - start for start, end in zip(starts, ends, strict=True)]
         flat_rows, positions = ragged_places(rows, starts, lens, rows.device)
         slots = self._slots(flat_rows, positions)
@@ -183,7 +194,10 @@ class SGLangDraftModel:
         forward_batch.extend_start_loc = forward_batch.extend_seq_lens.cumsum(0, dtype=torch.int32)
         forward_batch.extend_start_loc -= forward_batch.extend_seq_lens
         self.runner.forward(forward_batch)
-        self.shared.written.mark(self.drafter, slots)
+        if writers is None:
+            self.shared.written.mark(self.drafter, slots)
+        else:
+            self.shared.written.mark(writers.repeat_interleave(torch.tensor(lens, device=writers.device)), slots)
 
     def _slots(self, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         table = self.shared.req_to_token

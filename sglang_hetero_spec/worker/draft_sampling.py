@@ -25,7 +25,7 @@ _FIRST_COLUMN = 1 << 16
 @dataclass(frozen=True)
 class DraftSampler:
     """drafters.base.Sampler. temperatures: [b, 1]; top_ks, top_ps, min_ps: [b], or None where no request has any;
-    coins: [b, steps] float32 in [0, 1)."""
+    coins: [b, steps] float32 in [0, 1); certain: [b] bool, requests that take the likeliest whatever they ask for."""
 
     temperatures: torch.Tensor
     top_ks: torch.Tensor | None
@@ -33,11 +33,14 @@ class DraftSampler:
     min_ps: torch.Tensor | None
     max_top_k: int | None
     coins: torch.Tensor
+    certain: torch.Tensor | None = None
 
     def draw(self, logits: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         # A law with a NaN would be rejected whole, and nothing could be drawn from what it leaves.
         probs = (finite(logits) / self.temperatures).softmax(dim=-1)
         probs = filter_probs(probs, self.top_ks, self.top_ps, self.min_ps, self.max_top_k)
+        if self.certain is not None:
+            probs = torch.where(self.certain.unsqueeze(1), _only_the_likeliest(probs), probs)
         return draw(probs.double(), probs, self.coins[:, step]), probs
 
     def draw_from(self, probs: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -47,10 +50,10 @@ class DraftSampler:
 
     def _greedy(self, probs: torch.Tensor) -> torch.Tensor:
         """The law, and of a greedy request its likeliest token alone."""
-        if self.top_ks is None:
-            return probs
-        one = torch.zeros_like(probs).scatter_(-1, probs.argmax(dim=-1, keepdim=True), 1.0)
-        return torch.where((self.top_ks == 1).unsqueeze(1), one, probs)
+        rows = self.certain
+        if self.top_ks is not None:
+            rows = self.top_ks == 1 if rows is None else rows | (self.top_ks == 1)
+        return probs if rows is None else torch.where(rows.unsqueeze(1), _only_the_likeliest(probs), probs)
 
     def select(self, numbers: list[int]) -> DraftSampler:
         def of(values: torch.Tensor | None) -> torch.Tensor | None:
@@ -63,7 +66,17 @@ class DraftSampler:
             top_ps=of(self.top_ps),
             min_ps=of(self.min_ps),
             coins=self.coins[numbers],
+            certain=of(self.certain),
         )
+
+    def likeliest(self, numbers: list[int]) -> DraftSampler:
+        rows = torch.zeros(len(self.temperatures), dtype=torch.bool, device=self.temperatures.device)
+        rows[numbers] = True
+        return replace(self, certain=rows)
+
+
+def _only_the_likeliest(probs: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(probs).scatter_(-1, probs.argmax(dim=-1, keepdim=True), 1.0)
 
 
 def draft_sampler(batch: ScheduleBatch, num_steps: int) -> DraftSampler | None:

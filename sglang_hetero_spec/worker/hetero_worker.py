@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import weakref
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
 from sglang_hetero_spec.worker.foreign import check_foreign, pair_with_target
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.loading import DraftWorkers, native_context
-from sglang_hetero_spec.worker.merge import MergedTree, Proposal, merge_trees
+from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, merge_trees
 from sglang_hetero_spec.worker.metrics import build_metrics
 from sglang_hetero_spec.worker.own_sequences import OwnSequences
 from sglang_hetero_spec.worker.request_state import RequestState, state_of
@@ -43,15 +44,14 @@ if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
     from sglang.srt.server_args import ServerArgs
 
-NOT_DRAFTED = -1
-
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a batch that one drafter serves in this step. places: its requests' places in the batch."""
+    """The part of a batch that is drafted for in one call, in this step. places: the requests' places in the batch;
+    drafters: whose they are, for each, drafters that propose together."""
 
-    drafter: int
     places: list[int]
+    drafters: list[int]
 
 
 @dataclass(frozen=True)
@@ -135,13 +135,17 @@ class HeteroWorker(BaseSpecWorker):
         table = req_to_token_pool.req_to_token
         num_slots = token_to_kv_pool_allocator.size + token_to_kv_pool_allocator.page_size
         self.history = TokenHistory(table.shape[0], table.shape[1], self.device)
-        self.written = WrittenSlots(len(self.drafters), num_slots, self.device)
+        self.written = WrittenSlots([self._kv_pool(spec) for spec in self.pool.drafters], num_slots, self.device)
         for name, model in self._models.items():
             if name in self._sequences:
                 self._sequences[name].attach(self.history)
             else:
                 model.attach(SharedState(req_to_token=table, history=self.history, written=self.written))
         print_budget(self._target_worker.model_runner, self._models)
+
+    def _kv_pool(self, spec: DrafterSpec) -> int:
+        """Adapters write into the KV pool of their base."""
+        return self.pool.drafter_index(spec.base or spec.name)
 
     @property
     def spec_v2_attn_backends(self) -> tuple:
@@ -178,7 +182,7 @@ class HeteroWorker(BaseSpecWorker):
         self.history.record_prefill(batch, [state.serial for state in states])
         self.written.clear(batch.out_cache_loc)
         for state in states:
-            state.reader = None
+            state.readers.clear()
         result.next_draft_input = HeteroDraftInput(bonus_tokens=result.next_token_ids)
         return result
 
@@ -188,7 +192,7 @@ class HeteroWorker(BaseSpecWorker):
         roots = batch.spec_info.bonus_tokens.to(torch.int64)
         self.history.record_roots(rows, batch.seq_lens, roots)
         drafted = self._propose(batch, rows, roots, self._split(batch.reqs))
-        proposals = [part.proposal for part in drafted]
+        proposals = combine_proposals([part.proposal for part in drafted], self.pool.merged_draft_tokens)
         merged = merge_trees(roots, proposals, self._verify_width(batch, proposals), self._vocab_size)
         batch.spec_info = build_verify_input(merged, batch, self._target_worker.model_runner)
         with spec_stage_span("verify"):
@@ -197,21 +201,24 @@ class HeteroWorker(BaseSpecWorker):
             on_publish(result.new_seq_lens)
         self._commit(batch, rows, merged, drafted, result)
         result.next_draft_input = HeteroDraftInput(bonus_tokens=result.next_draft_input.bonus_tokens)
-        result.hetero = self._record(len(batch.reqs), drafted, time.perf_counter() - start)
+        result.hetero = self._record(batch.reqs, drafted, proposals, time.perf_counter() - start)
         # SGLang sums these per request and sends them to the tokenizer process (routing_hooks.report_in_meta_info).
         result.cap_lens = torch.tensor([1 + proposed for proposed in result.hetero.num_proposed_drafts])
         return result
 
     def _split(self, reqs: list[Req]) -> list[Share]:
         """Who is drafted for by whom, from the requests' tags alone: no device is asked."""
-        places: dict[int, list[int]] = {}
+        groups: dict[Hashable, list[tuple[int, int]]] = {}
         for place, req in enumerate(reqs):
             state = state_of(req)
-            if state.may_draft and self._fits(req, self.drafters[state.drafter]):
-                places.setdefault(state.drafter, []).append(place)
-            else:
-                state.reader = None
-        return [Share(drafter, places[drafter]) for drafter in sorted(places)]
+            served = [number for number in state.drafters if state.may_draft and self._fits(req, self.drafters[number])]
+            state.readers.intersection_update(served)
+            for number in served:
+                groups.setdefault(self.drafters[number].together, []).append((number, place))
+        shares = [
+            Share([place for _, place in members], [number for number, _ in members]) for members in groups.values()
+        ]
+        return sorted(shares, key=lambda share: min(share.drafters))
 
     def _fits(self, req: Req, drafter: Drafter) -> bool:
         """Whether the drafter was made for a context of this length. Two steps of slack: under overlap
@@ -231,7 +238,8 @@ class HeteroWorker(BaseSpecWorker):
                 start = time.perf_counter()
                 members = torch.tensor(share.places, device=rows.device)
                 part = self._draft_batch(batch, rows, roots, share, members, sampler)
-                proposal = Proposal(share.drafter, members, self.drafters[share.drafter].propose(part))
+                tree = self.drafters[share.drafters[0]].propose(part)
+                proposal = Proposal(share.places, members, share.drafters, tree)
                 drafted.append(Drafted(share, part, proposal, time.perf_counter() - start))
         return drafted
 
@@ -245,13 +253,20 @@ class HeteroWorker(BaseSpecWorker):
         sampler: DraftSampler | None,
     ) -> DraftBatch:
         states = [state_of(batch.reqs[place]) for place in share.places]
-        newcomers = [number for number, state in enumerate(states) if state.reader != share.drafter]
+        own = list(zip(states, share.drafters, strict=True))
+        newcomers = [number for number, (state, drafter) in enumerate(own) if drafter not in state.readers]
         newcomer_lens: list[int] = []
         if newcomers:
             self._admit(batch.reqs, share, states, newcomers)
             lens = batch.seq_lens if batch.seq_lens_cpu is None else batch.seq_lens_cpu
             newcomer_lens = lens[[share.places[number] for number in newcomers]].tolist()
         on_cpu = rows.device.type == "cpu"
+        in_two = [number for number, state in enumerate(states) if len(state.drafters) > 1]
+        if sampler is not None:
+            sampler = sampler.select(share.places)
+            # Merged trees are verified without their laws, so the likeliest draft is the best one.
+            sampler = sampler.likeliest(in_two) if in_two else sampler
+        is_one = len(set(share.drafters)) == 1
         return DraftBatch(
             rows=rows[members],
             seq_lens=batch.seq_lens[members],
@@ -260,19 +275,21 @@ class HeteroWorker(BaseSpecWorker):
             newcomers=tuple(newcomers),
             newcomer_lens=tuple(newcomer_lens),
             rids=tuple(_drafting_name(batch.reqs[place]) for place in share.places),
-            sampler=None if sampler is None else sampler.select(share.places),
+            sampler=sampler,
+            drafters=None if is_one else torch.tensor(share.drafters, device=rows.device),
+            lag=max(state.lag for state in states),
+            wants_scores=bool(in_two),
         )
 
     def _admit(self, reqs: list[Req], share: Share, states: list[RequestState], newcomers: list[int]) -> None:
         """Give requests to their drafter; it lets them go when SGLang has dropped them, however they ended."""
-        drafter = self.drafters[share.drafter]
         for number in newcomers:
-            state, rid = states[number], _drafting_name(reqs[share.places[number]])
-            state.reader = share.drafter
-            if share.drafter not in state.admitted:
-                state.admitted.add(share.drafter)
-                drafter.admit(rid)
-                weakref.finalize(state, drafter.release, rid).atexit = False
+            state, rid, which = states[number], _drafting_name(reqs[share.places[number]]), share.drafters[number]
+            state.readers.add(which)
+            if which not in state.admitted:
+                state.admitted.add(which)
+                self.drafters[which].admit(rid)
+                weakref.finalize(state, self.drafters[which].release, rid).atexit = False
 
     def _verify_width(self, batch: ScheduleBatch, proposals: list[Proposal]) -> int:
         """Nodes per request in this step: what the proposals need, or the one width that graphs were captured for.
@@ -317,19 +334,25 @@ class HeteroWorker(BaseSpecWorker):
         kept = places < torch.minimum(result.accept_lens, merged.num_fed).unsqueeze(1)
         self.written.mark(merged.drafter.unsqueeze(1).expand_as(slots), slots, kept)
         for part in drafted:
-            drafter, members = self.drafters[part.share.drafter], part.proposal.members
+            drafter, members = self.drafters[part.share.drafters[0]], part.proposal.members
             if drafter.wants_commits:
                 drafter.observe(part.batch, accept_tokens[members], result.accept_lens[members])
 
-    def _record(self, batch_size: int, drafted: list[Drafted], seconds: float) -> StepRecord:
-        """seconds: host time of the whole step."""
-        drafters = [NOT_DRAFTED] * batch_size
-        proposed = [0] * batch_size
+    def _record(self, reqs: list[Req], drafted: list[Drafted], proposals: list[Proposal], seconds: float) -> StepRecord:
+        """seconds: host time of the whole step. proposals: those that were verified."""
+        drafters: list[tuple[int, ...]] = [()] * len(reqs)
+        proposed = [0] * len(reqs)
+        draft_seconds: dict[int, float] = {}
         for part in drafted:
-            for place, number in zip(part.share.places, part.proposal.tree.proposed, strict=True):
-                drafters[place], proposed[place] = part.share.drafter, number
-        draft_seconds = {part.share.drafter: part.seconds for part in drafted}
-        return StepRecord(drafters, proposed, draft_seconds, seconds - sum(draft_seconds.values()))
+            for place, drafter in zip(part.share.places, part.share.drafters, strict=True):
+                drafters[place] += (drafter,)
+                draft_seconds[drafter] = draft_seconds.get(drafter, 0.0) + part.seconds / len(part.share.places)
+        for proposal in proposals:
+            for place, number in zip(proposal.places, proposal.tree.proposed, strict=True):
+                proposed[place] = number
+                in_two = len(drafters[place]) > 1
+                state_of(reqs[place]).lag = proposal.tree.depth if in_two else 0
+        return StepRecord(drafters, proposed, draft_seconds, seconds - sum(part.seconds for part in drafted))
 
 
 def _drafting_name(req: Req) -> str:

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
+from sglang_hetero_spec.drafters.combine import combine
 from sglang_hetero_spec.drafters.tree import NO_NODE, DraftTree
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A drafter's trees and whose they are. members: [b_k] int64, places in the batch, ascending."""
+    """Trees and whose they are.
 
-    drafter: int
+    places: in the batch; members: the same, [b_k] int64 on the device; drafters: numbers in the pool, of each.
+    """
+
+    places: list[int]
     members: torch.Tensor
+    drafters: list[int]
     tree: DraftTree
+
+    def of(self, places: Collection[int]) -> Proposal:
+        """Only of these of its requests."""
+        numbers = [number for number, place in enumerate(self.places) if place in places]
+        return Proposal(
+            places=[self.places[number] for number in numbers],
+            members=self.members[numbers],
+            drafters=[self.drafters[number] for number in numbers],
+            tree=self.tree.select(numbers),
+        )
+
+
+def combine_proposals(proposals: Sequence[Proposal], width: int) -> list[Proposal]:
+    """At most one proposal for every request. width: nodes of the tree of a request that had two."""
+    counts = Counter(place for proposal in proposals for place in proposal.places)
+    once = {place for place, count in counts.items() if count == 1}
+    if len(once) == len(counts):
+        return list(proposals)
+    combined = []
+    for number, first in enumerate(proposals):
+        for second in proposals[number + 1 :]:
+            common = set(first.places).intersection(second.places)
+            if common:
+                one, other = first.of(common), second.of(common)
+                combined.append(replace(one, tree=combine(one.tree, other.tree, width)))
+    alone = [proposal.of(once) for proposal in proposals if not once.isdisjoint(proposal.places)]
+    return alone + combined
 
 
 @dataclass(frozen=True)
@@ -75,7 +108,7 @@ def merge_trees(
         tokens[members, : tree.width] = tree.tokens
         parents[members, : tree.width] = tree.parents
         num_fed[members] = tree.num_fed
-        drafter[members] = proposal.drafter
+        drafter[members] = torch.tensor(proposal.drafters, device=device)
     trees = [proposal.tree for proposal in proposals]
     covered = sum(proposal.members.numel() for proposal in proposals)
     is_chain = all(tree.is_chain for tree in trees)

@@ -21,7 +21,8 @@ class DrafterMetrics:
     """Prometheus counters with the labels drafter (and source, for routed requests).
 
     accept counts include the bonus token, correct counts do not (SGLang's speculative naming). A step in which a
-    request was not drafted for is counted under its own label, so that sums over drafters are sums over all.
+    request was not drafted for is counted under its own label, one for which two drafted under both names ("a+b"), so
+    that sums over labels are sums over all.
     """
 
     def __init__(self, drafter_names: list[str]) -> None:
@@ -48,19 +49,19 @@ class DrafterMetrics:
         Under overlap scheduling a step may hold requests that ended while it was under way; SGLang does not count
         them in meta_info, so they do not count here either.
         """
-        sums: dict[int, list[int]] = {}
+        sums: dict[tuple[int, ...], list[int]] = {}
         record = result.hetero
-        for req, drafter, proposed, correct in zip(
+        for req, drafters, proposed, correct in zip(
             reqs, record.drafters, record.num_proposed_drafts, result.num_correct_drafts_per_req_cpu, strict=True
         ):
             if req.is_retracted or req.finished():
                 continue
-            row = sums.setdefault(drafter, [0, 0, 0])
+            row = sums.setdefault(drafters, [0, 0, 0])
             row[0] += 1
             row[1] += proposed
             row[2] += correct
-        for drafter, (steps, proposed, correct) in sums.items():
-            name = self._names[drafter] if drafter >= 0 else NOBODY
+        for drafters, (steps, proposed, correct) in sums.items():
+            name = "+".join(self._names[drafter] for drafter in drafters) or NOBODY
             self._verify.labels(drafter=name).inc(steps)
             self._proposed.labels(drafter=name).inc(proposed)
             self._correct.labels(drafter=name).inc(correct)

@@ -41,7 +41,7 @@ class OwnSequences:
         num_rows, self.max_len = self._table.shape
         self._history = TokenHistory(num_rows, self.max_len, device)
         # Which slots are written is known to the drafter; nobody reads these flags.
-        written = WrittenSlots(1, num_slots, device)
+        written = WrittenSlots([0], num_slots, device)
         self.model.attach(SharedState(req_to_token=self._table, history=self._history, written=written))
         self._free_rows = list(range(num_rows - 1, 0, -1))
         self._page = math.lcm(PAGE, runner.page_size)

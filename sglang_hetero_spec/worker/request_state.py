@@ -16,16 +16,18 @@ _serials = itertools.count()
 
 @dataclass
 class RequestState:
-    """drafter: number of the drafter in the pool. reader: the drafter that has read all of the request's history
-    up to its last window, or None. admitted: drafters that were given the request. serial: never the same for two
-    requests of this process.
+    """drafters: numbers of its drafters in the pool, one or two. readers: those of them that have read all of the
+    request's history up to their last window. admitted: drafters that were given the request. lag: how many of the
+    tokens committed last one of two drafters may not have proposed. serial: never the same for two requests of this
+    process.
     """
 
     route: Route
-    drafter: int
+    drafters: tuple[int, ...]
     may_draft: bool
-    reader: int | None = None
+    readers: set[int] = field(default_factory=set)
     admitted: set[int] = field(default_factory=set)
+    lag: int = 0
     serial: int = field(default_factory=lambda: next(_serials))
 
 

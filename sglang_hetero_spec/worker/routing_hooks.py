@@ -107,7 +107,7 @@ def attach_request_state(
     route = Route.from_tag(tag) if tag is not None else _fallback_route(pool)
     state = RequestState(
         route=route,
-        drafter=pool.drafter_index(route.drafter),
+        drafters=tuple(pool.drafter_index(name) for name in route.drafters),
         may_draft=drafting_is_exact(req.sampling_params, req.custom_logit_processor),
     )
     attach_state(req, state)

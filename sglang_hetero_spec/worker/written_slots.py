@@ -2,31 +2,43 @@
 
 Target KV is shared by all requests through the prefix cache, whoever computed it; a drafter's KV at those slots
 exists only if that drafter read those tokens. A slot stands for one token after one prefix for as long as the
-target does not write it again, so one bit per drafter and slot says it all.
+target does not write it again, so it is enough to know, of each draft KV pool and slot, which drafter wrote there last
+(a base model and its adapters share a pool, and read the same token differently).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+
+NOBODY = -1
 
 
 class WrittenSlots:
-    """flags: [num_drafters, num_slots] bool."""
+    """writers: [num_pools, num_slots] int16, number of the drafter or NOBODY."""
 
-    def __init__(self, num_drafters: int, num_slots: int, device: torch.device | str) -> None:
-        self.flags = torch.zeros((num_drafters, num_slots), dtype=torch.bool, device=device)
+    def __init__(self, kv_pools: Sequence[int], num_slots: int, device: torch.device | str) -> None:
+        """kv_pools: of each drafter, the number of its KV pool."""
+        self._pools = torch.tensor(kv_pools, device=device)
+        num_pools = max(kv_pools, default=-1) + 1
+        self.writers = torch.full((num_pools, num_slots), NOBODY, dtype=torch.int16, device=device)
 
     def clear(self, slots: torch.Tensor) -> None:
         """The target has written `slots` anew: no drafter has."""
-        self.flags[:, slots] = False
+        self.writers[:, slots] = NOBODY
 
     def mark(self, drafter: int | torch.Tensor, slots: torch.Tensor, written: torch.Tensor | None = None) -> None:
-        """Drafter (a number, or one per slot) has written `slots`; only where `written`, if it is given."""
-        self.flags[drafter, slots] = True if written is None else written
+        """Drafter (a number, or some that broadcast with `slots`) has written there; nobody where not `written`."""
+        writer = torch.as_tensor(drafter, device=slots.device).to(torch.int16)
+        if written is not None:
+            writer = torch.where(written, writer, NOBODY)
+        self.writers[self._pools[drafter], slots] = writer
 
-    def leading_run(self, drafter: int, slots: torch.Tensor, lens: list[int]) -> list[int]:
-        """How many of each request's first tokens the drafter has read. slots: [b, >= max(lens)]. Syncs."""
+    def leading_run(self, drafter: int | torch.Tensor, slots: torch.Tensor, lens: list[int]) -> list[int]:
+        """How many of each request's first tokens the drafter has read. slots: [b, >= max(lens)]; drafter: a number,
+        or [b, 1]. Syncs."""
         bounds = torch.tensor(lens, device=slots.device)
         inside = torch.arange(slots.shape[1], device=slots.device) < bounds.unsqueeze(1)
-        written = self.flags[drafter, slots.long()] & inside
+        written = (self.writers[self._pools[drafter], slots.long()] == drafter) & inside
         return written.int().cumprod(dim=1).sum(dim=1).tolist()

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import torch
 
 from sglang_hetero_spec.drafters.tree import DraftLaw, DraftTree
-from sglang_hetero_spec.worker.merge import Proposal, merge_trees
+from sglang_hetero_spec.worker.merge import merge_trees
 from tests.drafters import reference
+from tests.worker.proposals import proposal
 
 TOP_K_ALL = 1 << 30
 # A cell must hold a few float32 coins beside its edges; what smaller ones weigh is added to the tolerance.
@@ -213,7 +214,7 @@ def _verify(
                 law=None if case.drawn is None else _repeated(case.drawn, len(rows)),
                 num_proposed=None if case.num_proposed is None else (case.num_proposed,) * len(rows),
             )
-            proposals.append(Proposal(number, members, tree))
+            proposals.append(proposal(number, members.tolist(), tree))
     params = [case.params for case, count in zip(cases, counts, strict=True) for _ in range(count)]
     batch = SimpleNamespace(
         seq_lens=torch.full((total,), 5),

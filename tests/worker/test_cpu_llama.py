@@ -74,7 +74,7 @@ class Bench:
         table = torch.randperm(SLOTS)[: ROWS * (SLOTS // ROWS)].view(ROWS, -1).int()
         history = TokenHistory(ROWS, table.shape[1], "cpu")
         history.tokens.copy_(torch.randint(0, VOCAB, history.tokens.shape))
-        self.drafter.attach(SharedState(table, history, WrittenSlots(1, SLOTS, "cpu")))
+        self.drafter.attach(SharedState(table, history, WrittenSlots([0], SLOTS, "cpu")))
         self.rows = torch.randperm(ROWS)[: len(lens)]
         for length in range(max(lens)):  # one token after the other, rows that are done read their last again
             self.drafter.read_window(self.batch([min(length, most) for most in lens]), 1)

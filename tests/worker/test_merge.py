@@ -10,6 +10,7 @@ import torch
 from sglang_hetero_spec.drafters.tree import DraftTree, chain, lay_out
 from sglang_hetero_spec.worker.merge import MergedTree, Proposal, merge_trees
 from tests.drafters import reference
+from tests.worker.proposals import proposal
 
 VOCAB_SIZE = 50
 
@@ -29,7 +30,7 @@ def random_proposals(rng: random.Random, roots: list[int]) -> list[Proposal]:
         if drafter is not None:
             shares.setdefault(drafter, []).append(place)
     return [
-        Proposal(drafter, torch.tensor(places), draft_tree(rng, [roots[p] for p in places], rng.randint(1, 9)))
+        proposal(drafter, places, draft_tree(rng, [roots[p] for p in places], rng.randint(1, 9)))
         for drafter, places in shares.items()
     ]
 
@@ -47,15 +48,15 @@ def test_every_request_keeps_its_tree_and_padding_is_out_of_reach(seed: int) -> 
     width = max((p.tree.width for p in proposals), default=1) + rng.choice([0, 0, 3])
     merged = merge_trees(torch.tensor(roots), proposals, width)
     layout = lay_out(merged.parents)
-    owner = {place: (p, row) for p in proposals for row, place in enumerate(p.members.tolist())}
+    owner = {place: (p, row) for p in proposals for row, place in enumerate(p.places)}
     assert merged.tokens.shape == merged.parents.shape == (len(roots), width)
     assert merged.depth == max((p.tree.depth for p in proposals), default=0)
     for place, root in enumerate(roots):
         tokens, parents, num_fed, drafter = [root], [-1], 0, None
         if place in owner:
-            proposal, row = owner[place]
-            tokens, parents = proposal.tree.tokens[row].tolist(), proposal.tree.parents[row].tolist()
-            num_fed, drafter = proposal.tree.num_fed, proposal.drafter
+            mine, row = owner[place]
+            tokens, parents = mine.tree.tokens[row].tolist(), mine.tree.parents[row].tolist()
+            num_fed, drafter = mine.tree.num_fed, mine.drafters[row]
         padding = width - len(tokens)
         assert merged.tokens[place].tolist() == tokens + [root] * padding
         assert merged.parents[place].tolist() == parents + [-1] * padding
@@ -81,7 +82,7 @@ def test_one_drafter_for_all_is_the_identity() -> None:
     rng = random.Random(3)
     roots = [4, 5, 6]
     tree = draft_tree(rng, roots, 6)
-    merged = merge_trees(torch.tensor(roots), [Proposal(1, torch.arange(3), tree)], 6)
+    merged = merge_trees(torch.tensor(roots), [proposal(1, range(3), tree)], 6)
     assert torch.equal(merged.tokens, tree.tokens) and torch.equal(merged.parents, tree.parents)
     assert merged.num_fed.tolist() == [tree.num_fed] * 3 and merged.drafter.tolist() == [1] * 3
     assert merged.depth == tree.depth
@@ -90,7 +91,7 @@ def test_one_drafter_for_all_is_the_identity() -> None:
 def chains(*widths: int) -> list[Proposal]:
     """One request for each chain."""
     return [
-        Proposal(number, torch.tensor([number]), chain(torch.full((1, width), 7), num_fed=width - 1))
+        proposal(number, [number], chain(torch.full((1, width), 7), num_fed=width - 1))
         for number, width in enumerate(widths)
     ]
 
@@ -116,5 +117,5 @@ def test_full_chains_are_recognised(widths: tuple[int, ...], num_requests: int, 
 
 def test_a_branch_anywhere_makes_a_tree() -> None:
     branch = DraftTree(torch.zeros(1, 3, dtype=torch.int64), torch.tensor([[-1, 0, 0]]), depth=1, num_fed=1)
-    merged = merge_trees(torch.zeros(2, dtype=torch.int64), [*chains(3), Proposal(1, torch.tensor([1]), branch)], 3)
+    merged = merge_trees(torch.zeros(2, dtype=torch.int64), [*chains(3), proposal(1, [1], branch)], 3)
     assert not merged.is_chain and not merged.is_full_chain

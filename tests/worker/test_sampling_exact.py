@@ -22,6 +22,7 @@ from tests.worker.enumeration import (
     sampling_info,
     wanted_law,
 )
+from tests.worker.proposals import proposal
 
 pytestmark = pytest.mark.usefixtures("one_rank")
 
@@ -203,7 +204,7 @@ def test_other_algorithms_are_left_alone() -> None:
 def test_seeded_coins_depend_on_seed_and_position_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """With sampling_seed a request gets the same tokens in whatever batch it is: a repeated run says the same."""
     from sglang_hetero_spec.worker import sampling
-    from sglang_hetero_spec.worker.merge import Proposal, merge_trees
+    from sglang_hetero_spec.worker.merge import merge_trees
     from sglang_hetero_spec.worker.verify_input import build_verify_input
 
     rng = random.Random(4)
@@ -222,7 +223,7 @@ def test_seeded_coins_depend_on_seed_and_position_alone(monkeypatch: pytest.Monk
             sampling_info=info,
         )
         part = DraftTree(tree.tokens[order], tree.parents[order], tree.depth, tree.num_fed)
-        merged = merge_trees(part.tokens[:, 0], [Proposal(0, torch.arange(len(order)), part)], 6)
+        merged = merge_trees(part.tokens[:, 0], [proposal(0, range(len(order)), part)], 6)
         backend = SimpleNamespace(verify_mask=None, max_context_len=64)
         verify_input = build_verify_input(merged, batch, SimpleNamespace(attn_backend=backend))
         output = SimpleNamespace(next_token_logits=logits[order].flatten(0, 1).clone())

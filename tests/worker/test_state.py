@@ -99,12 +99,19 @@ def test_ragged_places() -> None:
     assert rows.tolist() == positions.tolist() == []
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_leading_runs_are_those_of_a_set_of_slots(seed: int) -> None:
+@pytest.mark.parametrize("kv_pools", [[0, 1, 2], [0, 0, 2], [0, 0, 0]])
+@pytest.mark.parametrize("seed", range(20))
+def test_leading_runs_are_those_of_a_set_of_slots(seed: int, kv_pools: list[int]) -> None:
     rng = random.Random(seed)
     num_drafters, num_slots = 3, 30
-    written = WrittenSlots(num_drafters, num_slots, "cpu")
+    written = WrittenSlots(kv_pools, num_slots, "cpu")
     truth: list[set[int]] = [set() for _ in range(num_drafters)]
+
+    def overwrite(drafter: int, slots: list[int]) -> None:
+        for other, known in enumerate(truth):
+            if kv_pools[other] == kv_pools[drafter]:
+                known.difference_update(slots)
+
     for _ in range(20):
         slots = rng.sample(range(num_slots), rng.randint(1, 12))
         tensor = torch.tensor(slots)
@@ -116,17 +123,19 @@ def test_leading_runs_are_those_of_a_set_of_slots(seed: int) -> None:
         elif action == "mark":
             drafter = rng.randrange(num_drafters)
             written.mark(drafter, tensor)
+            overwrite(drafter, slots)
             truth[drafter].update(slots)
         elif action == "mark some":
             drafter = rng.randrange(num_drafters)
             flags = [rng.random() < 0.5 for _ in slots]
             written.mark(drafter, tensor, torch.tensor(flags))
-            truth[drafter].difference_update(slots)
+            overwrite(drafter, slots)
             truth[drafter].update(slot for slot, flag in zip(slots, flags, strict=True) if flag)
         else:
             drafters = [rng.randrange(num_drafters) for _ in slots]
             written.mark(torch.tensor(drafters), tensor)
             for drafter, slot in zip(drafters, slots, strict=True):
+                overwrite(drafter, [slot])
                 truth[drafter].add(slot)
     table = [rng.sample(range(num_slots), 10) for _ in range(4)]
     lens = [rng.randint(0, 10) for _ in table]
@@ -137,6 +146,7 @@ def test_leading_runs_are_those_of_a_set_of_slots(seed: int) -> None:
             want.append(next(missing, length))
         slots = torch.tensor(table, dtype=torch.int32)[:, : max(lens)]
         assert written.leading_run(drafter, slots, lens) == want
+        assert written.leading_run(torch.full((4, 1), drafter), slots, lens) == want
 
 
 PENALTIES = {
@@ -165,5 +175,5 @@ def test_a_custom_logit_processor_gets_one_token_a_step() -> None:
 
 
 def test_no_two_requests_have_one_serial() -> None:
-    states = [RequestState(route=None, drafter=0, may_draft=True) for _ in range(5)]
+    states = [RequestState(route=None, drafters=(0,), may_draft=True) for _ in range(5)]
     assert len({state.serial for state in states}) == 5

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from sglang_hetero_spec.drafters.tree import DraftTree, ancestors_of, chain
-from sglang_hetero_spec.worker.merge import MergedTree, Proposal, merge_trees
+from sglang_hetero_spec.worker.merge import MergedTree, merge_trees
 from tests.drafters import reference
+from tests.worker.proposals import proposal
 
 pytestmark = pytest.mark.usefixtures("sglang")
 
@@ -134,7 +135,7 @@ def test_the_verify_input_is_what_sglang_builds_of_the_same_trees(mode_name: str
     )
     parents = torch.tensor([beam.parents for beam in beams])
     tree = DraftTree(tokens, parents, depth=depth, num_fed=1)
-    merged = merge_trees(tokens[:, 0], [Proposal(0, torch.arange(4), tree)], num_drafts + 1)
+    merged = merge_trees(tokens[:, 0], [proposal(0, range(4), tree)], num_drafts + 1)
     owned = VerifyMask(buffer=torch.zeros_like(mask), mode=mode, max_bs=4)
     got = build(merged, lens, owned)
     assert got.custom_mask is owned.buffer and torch.equal(got.custom_mask, mask)
@@ -153,7 +154,7 @@ def test_a_buffer_that_is_too_small_is_left_alone(fits: bool) -> None:
 
     owned = VerifyMask(torch.zeros(3 * 9, dtype=torch.bool), TreeMaskMode.QLEN_ONLY, max_bs=3 if fits else 2)
     tree = chain(torch.zeros(3, 3, dtype=torch.int64), num_fed=2)
-    merged = merge_trees(torch.zeros(3, dtype=torch.int64), [Proposal(0, torch.arange(3), tree)], 3)
+    merged = merge_trees(torch.zeros(3, dtype=torch.int64), [proposal(0, range(3), tree)], 3)
     got = build(merged, [1, 2, 3], owned)
     assert (got.custom_mask is owned.buffer) == fits
     assert got.custom_mask.tolist() == plain_mask([[-1, 0, 1]] * 3, [1, 2, 3], full=False)
@@ -161,8 +162,8 @@ def test_a_buffer_that_is_too_small_is_left_alone(fits: bool) -> None:
 
 def test_full_chains_take_the_short_way_to_the_same_layout() -> None:
     tree = chain(torch.tensor([[1, 2, 3], [4, 5, 6]]), num_fed=2)
-    merged = merge_trees(tree.tokens[:, 0], [Proposal(0, torch.arange(2), tree)], 3)
-    padded = merge_trees(tree.tokens[:, 0], [Proposal(0, torch.tensor([0]), tree_rows(tree, [0]))], 3)
+    merged = merge_trees(tree.tokens[:, 0], [proposal(0, range(2), tree)], 3)
+    padded = merge_trees(tree.tokens[:, 0], [proposal(0, [0], tree_rows(tree, [0]))], 3)
     assert merged.is_full_chain and not padded.is_full_chain
     short, long = build(merged, [4, 7]), build(padded, [4, 7])
     for name in ("positions", "retrieve_next_token", "retrieve_next_sibling"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sglang_hetero_spec.drafters.tree import chain
-from sglang_hetero_spec.worker.merge import Proposal
+from tests.worker.proposals import proposal
 
 pytestmark = pytest.mark.usefixtures("sglang")
 WIDEST = 12
@@ -34,9 +34,7 @@ def test_only_graphs_and_seeds_need_one_width(
     runner = SimpleNamespace(decode_cuda_graph_runner="graphs" if has_graphs else None)
     worker = SimpleNamespace(device=device, _target_worker=SimpleNamespace(model_runner=runner))
     batch = SimpleNamespace(sampling_info=SimpleNamespace(sampling_seed=torch.ones(1) if has_seeds else None))
-    proposals = [
-        Proposal(0, torch.tensor([0]), chain(torch.zeros(1, n, dtype=torch.int64), num_fed=n - 1)) for n in (4, 2)
-    ]
+    proposals = [proposal(0, [0], chain(torch.zeros(1, n, dtype=torch.int64), num_fed=n - 1)) for n in (4, 2)]
     assert hetero_worker.HeteroWorker._verify_width(worker, batch, proposals) == width
     if width == 4:
         assert hetero_worker.HeteroWorker._verify_width(worker, batch, []) == 1

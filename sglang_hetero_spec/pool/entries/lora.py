@@ -1,0 +1,29 @@
+"""`lora`: an adapter of another drafter of the pool."""
+
+from __future__ import annotations
+
+from sglang_hetero_spec.pool.entries.checks import FILE_FIELDS, TREE_FIELDS, Checks, Entry
+from sglang_hetero_spec.pool.errors import PoolError, shown
+from sglang_hetero_spec.pool.schema import Drafter
+from sglang_hetero_spec.pool.tree_shape import tree_shape
+
+FIELDS = (*FILE_FIELDS, "base", *TREE_FIELDS)
+
+
+def check(checks: Checks, drafter: Drafter, start: str) -> Entry:
+    base = _base(checks, drafter, f"{start}.base`")
+    own = {field: getattr(drafter, field) for field in TREE_FIELDS if getattr(drafter, field) is not None}
+    shape = tree_shape(drafter if own else drafter.model_copy(update={f: getattr(base, f) for f in TREE_FIELDS}), start)
+    return Entry(shape, checks.folder(drafter, start, "the adapter's folder"), base=base.name)
+
+
+def _base(checks: Checks, drafter: Drafter, field: str) -> Drafter:
+    if drafter.base is None:
+        raise PoolError(f"{field} is missing; name the drafter of this pool that the adapter belongs to.")
+    base = checks.named(drafter.base)
+    if base is None or base.kind != "standalone" or base.vocab != "shared":
+        raise PoolError(
+            f"{field} is {shown(drafter.base)}, which is no drafter of kind `standalone` with the target's vocabulary;"
+            " add the base to the pool, and name it."
+        )
+    return base

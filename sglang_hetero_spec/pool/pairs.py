@@ -1,0 +1,40 @@
+"""Requests that two drafters serve: whose they may be, and how wide their merged tree is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sglang_hetero_spec.pool import kinds
+from sglang_hetero_spec.pool.errors import PoolError, shown
+from sglang_hetero_spec.pool.model import DrafterSpec
+from sglang_hetero_spec.pool.schema import Manifest
+
+
+def check_pairs(manifest: Manifest, where: Path) -> None:
+    """PoolError for a second drafter that is none of the pool, drafts nothing, or is the first one."""
+    kind_of = {drafter.name: drafter.kind for drafter in manifest.drafters}
+    for index, task in enumerate(manifest.tasks):
+        second = task.second_drafter
+        if second is None:
+            continue
+        field = f"{where}: `tasks[{index}].second_drafter` is {shown(second)}"
+        if second not in kind_of:
+            raise PoolError(f"{field}, which is no drafter of this pool; name one, or leave it out.")
+        if second == task.drafter:
+            raise PoolError(f"{field}, as is its `drafter`; name another, or leave it out.")
+        if "none" in (kind_of[second], kind_of[task.drafter]):
+            raise PoolError(f"{field} beside {shown(task.drafter)}, but `none` drafts nothing; leave it out.")
+
+
+def merged_draft_tokens(value: int | None, drafters: Sequence[DrafterSpec], where: Path) -> int:
+    """Nodes of a merged tree; by default as many as the widest drafter's, so that nothing else is verified wider."""
+    widest = max(drafter.num_draft_tokens for drafter in drafters)
+    if value is None:
+        return widest
+    if not widest <= value <= kinds.MAX_NUM_DRAFT_TOKENS:
+        raise PoolError(
+            f"{where}: `merged_draft_tokens` is {value}; give a whole number from {widest}, the nodes of the widest"
+            f" drafter's tree, to {kinds.MAX_NUM_DRAFT_TOKENS}."
+        )
+    return value
