@@ -17,7 +17,8 @@ GREEDY = {"temperature": 0, "max_new_tokens": NUM_TOKENS, "ignore_eos": True}
 
 @dataclass(frozen=True)
 class Case:
-    """params: sampling parameters; fields: the rest of the /generate request; drafter: None for the fallback."""
+    """params: sampling parameters; fields: the rest of the /generate request; drafter: None for the fallback, "a+b" for
+    two of them."""
 
     prompt: str | list[int]
     params: dict[str, Any] = field(default_factory=lambda: dict(GREEDY))
@@ -32,7 +33,9 @@ class Case:
     def request(self) -> dict[str, Any]:
         params = dict(self.params)
         if self.drafter is not None:
-            params["custom_params"] = {"hetero": {"drafter": self.drafter}}
+            names = self.drafter.split("+")
+            override = {"drafter": self.drafter} if len(names) == 1 else {"drafters": names}
+            params["custom_params"] = {"hetero": override}
         return {**self.fields, "sampling_params": params}
 
     def with_params(self, **params: Any) -> Case:
