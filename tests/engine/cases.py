@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tests.support.overrides import served_by
+
 NUM_PROMPTS = 64
 NUM_TOKENS = 128
 CONCURRENCY = 16
@@ -33,9 +35,7 @@ class Case:
     def request(self) -> dict[str, Any]:
         params = dict(self.params)
         if self.drafter is not None:
-            names = self.drafter.split("+")
-            override = {"drafter": self.drafter} if len(names) == 1 else {"drafters": names}
-            params["custom_params"] = {"hetero": override}
+            params["custom_params"] = served_by(self.drafter)
         return {**self.fields, "sampling_params": params}
 
     def with_params(self, **params: Any) -> Case:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.engine_sampling.laws import Params
+from tests.support.overrides import served_by
 
 PROMPT = [40, 41, 42, 43, 44]
 NUM_TOKENS = 3
 NUM_SAMPLES = 20_000
 
 CHAIN, TREE, NONE = "chain", "tree", "nobody"
+PAIR = f"{CHAIN}+{TREE}"
 # With a vocabulary of their own.
 TLI, SLEM, SLRS = "tli", "slem", "slrs"
+MIXED_PAIR = f"{TLI}+{CHAIN}"
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Group:
             **sampling,
             "max_new_tokens": NUM_TOKENS,
             "ignore_eos": True,
-            "custom_params": {"hetero": {"drafter": self.drafter}},
+            "custom_params": served_by(self.drafter),
         }
 
 
@@ -51,6 +54,9 @@ SETTINGS: dict[str, tuple[Group, ...]] = {
         Group(COOL, SLEM),
         Group(Params(), SLRS),
         Group(GREEDY, SLRS),
+        Group(Params(), PAIR),
+        Group(COOL, PAIR),
+        Group(Params(), MIXED_PAIR),
     ),
 }
 

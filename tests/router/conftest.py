@@ -33,9 +33,15 @@ def pool(saved: Path) -> Pool:
     return make_pool(saved)
 
 
-def make_pool(router: Path | None, min_confidence: float = 0.5) -> Pool:
+def make_pool(
+    router: Path | None, min_confidence: float = 0.5, second_below: float | None = None, idle: tuple[str, ...] = ()
+) -> Pool:
+    """idle: the drafters that draft nothing."""
+
     def drafter(name: str) -> DrafterSpec:
-        return DrafterSpec(name, "none", None, "shared", 0, 1, 1)
+        if name in idle:
+            return DrafterSpec(name, "none", None, "shared", 0, 1, 1)
+        return DrafterSpec(name, "standalone", Path("/pool") / name, "shared", 3, 1, 4)
 
     return Pool(
         root=Path("/pool"),
@@ -43,5 +49,5 @@ def make_pool(router: Path | None, min_confidence: float = 0.5) -> Pool:
         drafters=tuple(drafter(name) for name in ("coder", "counter", "general")),
         tasks=tuple(TaskSpec(task, task, name) for task, name in DRAFTER_OF_TASK.items()),
         fallback_drafter="general",
-        router=None if router is None else RouterSpec(router, min_confidence),
+        router=None if router is None else RouterSpec(router, min_confidence, second_below),
     )
