@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ def assemble(
     layout: Layout,
     assignment: Assignment,
     tasks: Sequence[TaskFound],
-    min_confidence: float | None,
+    thresholds: Mapping[str, Any] | None,
     measured: Sequence[ProfileRecord],
 ) -> Pool:
-    """Copy what is chosen into the pool's folder and write its manifest. min_confidence None: there is no router.
+    """Copy what is chosen into the pool's folder and write its manifest. thresholds: what `fit-router` chose; None:
+    there is no router.
 
     measured: the profile; a drafter is served in the mode that it was measured in.
     """
@@ -34,7 +35,7 @@ def assemble(
     for name in ("drafters", "router"):
         shutil.rmtree(pool / name, ignore_errors=True)
     drafters = [_drafter(recipe, layout, item, measured) for item in assignment.drafters]
-    if min_confidence is not None:
+    if thresholds is not None:
         shutil.copytree(layout.router, pool / "router", ignore=shutil.ignore_patterns(*_NOT_SERVED, "threshold.json"))
     names = {task.id: task.name for task in tasks}
     return write_pool_manifest(
@@ -42,7 +43,7 @@ def assemble(
         drafters=drafters,
         fallback_drafter=assignment.fallback_drafter,
         tasks=[{"id": t.task, "name": names.get(t.task, t.task), "drafter": t.drafter} for t in assignment.tasks],
-        router=None if min_confidence is None else {"path": "router", "min_confidence": min_confidence},
+        router=None if thresholds is None else {"path": "router", **thresholds},
         target=recipe.target,
     )
 

@@ -321,7 +321,7 @@ class _Build:
     def finish(self) -> Pool:
         layout = self.layout
         pool = assemble(
-            self.recipe, layout, read_assignment(layout.assignment), self._served_tasks(), self._min_confidence(),
+            self.recipe, layout, read_assignment(layout.assignment), self._served_tasks(), self._thresholds(),
             measured=read_profile(layout.profile),
         )  # fmt: skip
         for source in (layout.merged / "tasks.json", layout.merged / PROFILE_NAME):
@@ -360,11 +360,13 @@ class _Build:
 
         self._stage("bench", key, work)
 
-    def _min_confidence(self) -> float | None:
-        path = self.layout.router / "threshold.json"
+    def _thresholds(self) -> dict[str, float] | None:
+        """What the manifest says of the router beside where it is."""
         if len(self._served_tasks()) < 2:
             return None
-        return float(json.loads(path.read_text(encoding="utf-8"))["min_confidence"])
+        found = json.loads((self.layout.router / "threshold.json").read_text(encoding="utf-8"))
+        chosen = {name: found.get(name) for name in ("min_confidence", "second_below")}
+        return {name: float(value) for name, value in chosen.items() if value is not None}
 
     def _note_how(self) -> None:
         import yaml

@@ -64,6 +64,7 @@ def as_dict(router: PricedRouter) -> dict[str, Any]:
         "oracle_tokens_per_second": threshold.oracle_tokens_per_second,
         "always_routed_tokens_per_second": threshold.always_routed_tokens_per_second,
         "fallback_tokens_per_second": threshold.fallback_tokens_per_second,
+        "second_below": router.second.second_below,
     }
 
 
@@ -84,3 +85,11 @@ def _print(router: PricedRouter) -> None:
         ("if the fallback served all", threshold.fallback_tokens_per_second),
     ):
         out.print(f"  {words:30}{speed:10.1f}")
+    second = router.second
+    if second.second_below is None:
+        out.print("A second drafter never pays.")
+    else:
+        out.print(
+            f"Below a confidence of {second.second_below:g} a second drafter pays:"
+            f" {second.tokens_per_second:.1f} tokens/s instead of {second.alone_tokens_per_second:.1f}."
+        )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sglang_hetero_spec.build.assign.problem import AssignError
 from sglang_hetero_spec.build.assign.result import Assignment, write_json
+from sglang_hetero_spec.build.assign.second import Second, choose_second, pair_costs
 from sglang_hetero_spec.build.assign.threshold import Threshold, choose_threshold, seconds_matrix
 from sglang_hetero_spec.build.profile.model import Candidate, SpeedModel, shorter_chains
 from sglang_hetero_spec.build.profile.records import ProfileRecord
@@ -27,6 +28,7 @@ class PricedRouter:
 
     fitted: FittedRouter
     threshold: Threshold
+    second: Second
     num_outliers: int
 
     def save(self, folder: str | Path) -> None:
@@ -35,7 +37,7 @@ class PricedRouter:
             self.fitted.save(folder)
         except RouterError as error:
             raise AssignError(str(error)) from None
-        write_json(Path(folder) / THRESHOLD_NAME, self.threshold.as_dict())
+        write_json(Path(folder) / THRESHOLD_NAME, {**self.threshold.as_dict(), **asdict(self.second)})
 
 
 def fit_priced_router(
@@ -58,15 +60,12 @@ def fit_priced_router(
     tasks = fitted.router.classes
     model = SpeedModel((*records, *_missing_chains(records, assignment)))
     seconds, fallback_seconds = seconds_matrix(model, assignment, tasks)
-    threshold = choose_threshold(
-        fitted.held_out,
-        fitted.labels,
-        seconds,
-        fallback_seconds,
-        np.array([assignment.traffic[task] for task in tasks]),
-        tasks,
-    )
-    return PricedRouter(fitted.with_min_confidence(threshold.min_confidence), threshold, len(prompts) - len(labelled))
+    traffic = np.array([assignment.traffic[task] for task in tasks])
+    threshold = choose_threshold(fitted.held_out, fitted.labels, seconds, fallback_seconds, traffic, tasks)
+    costs = pair_costs(model, assignment, tasks)
+    second = choose_second(fitted.held_out, fitted.labels, costs, threshold.min_confidence, traffic)
+    router = fitted.with_min_confidence(threshold.min_confidence)
+    return PricedRouter(router, threshold, second, len(prompts) - len(labelled))
 
 
 def _check_tasks(found: set[str], assignment: Assignment) -> None:

@@ -97,7 +97,7 @@ def choose_threshold(
     lowest confidence that can be.
     """
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
-    weights = _prompt_weights(labels, traffic)
+    weights = prompt_weights(labels, traffic)
     routed, fallback = weights * seconds[labels, predicted], weights * fallback_seconds[labels]
     order = np.argsort(-confidence, kind="stable")
     # Entry i: the i surest prompts are routed. Prompts of equal confidence go together.
@@ -150,7 +150,7 @@ def _plateau(totals: np.ndarray, ranked: np.ndarray, floor: float) -> tuple[floa
     return best
 
 
-def _prompt_weights(labels: np.ndarray, traffic: np.ndarray) -> np.ndarray:
+def prompt_weights(labels: np.ndarray, traffic: np.ndarray) -> np.ndarray:
     """Of each prompt, in all 1: its task's share of the tokens, shared among the task's prompts."""
     counts = np.bincount(labels, minlength=len(traffic))
     weights = traffic[labels] / counts[labels]

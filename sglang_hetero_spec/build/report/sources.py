@@ -172,6 +172,9 @@ class Threshold(Known):
     fallback_tokens_per_second: float
     curve: tuple[ThresholdPoint, ...]
     confusion: tuple[Confused, ...]
+    second_below: float | None = None
+    tokens_per_second: float | None = None
+    alone_tokens_per_second: float | None = None
 
 
 def read_threshold(path: Path) -> Threshold:
