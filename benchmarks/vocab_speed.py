@@ -11,22 +11,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
+from typing import Any
 
+from benchmarks.one_pool import by_hand, measure_arms, output_line
 from sglang_hetero_spec.cli import build_parser
-from sglang_hetero_spec.commands.checked import checked_pool
 from sglang_hetero_spec.commands.output import DONE, FAILED
-from sglang_hetero_spec.commands.progress import Reporter
-from sglang_hetero_spec.demo import measure
-from sglang_hetero_spec.demo.arms import HETERO, NONE, Arm, plan_servers
-from sglang_hetero_spec.demo.machine import describe
+from sglang_hetero_spec.demo.arms import HETERO, NONE, Arm
 from sglang_hetero_spec.demo.options import from_arguments
-from sglang_hetero_spec.demo.run import _target
-from sglang_hetero_spec.demo.shipped import find_shipped, interleave
 from sglang_hetero_spec.demo.summary import Results
-from sglang_hetero_spec.files import write_json
-from sglang_hetero_spec.serving.interrupt import terminated_like_interrupted
 
 MODELS = Path(__file__).resolve().parents[1] / "tests" / "models"
 SHARED = "shared"
@@ -42,9 +35,7 @@ DEFAULTS = ("--num-prompts", "48", "--passes", "3", "--concurrency", "1", "--tar
 LEAST_LENGTH = {"tli": 0.90, "slem": 0.95}
 
 
-def write_pool(folder: Path) -> Path:
-    """A pool.json by hand, with drafters outside of it."""
-    folder.mkdir()
+def manifest() -> dict[str, Any]:
     drafters = [
         {
             **{"name": name, "kind": "standalone", "path": str(MODELS / model), "external": True, "vocab": vocab},
@@ -52,12 +43,7 @@ def write_pool(folder: Path) -> Path:
         }
         for name, (model, vocab, num_steps, num_draft_tokens) in DRAFTERS.items()
     ]
-    manifest = {
-        **{"format": "sglang_hetero_spec.pool", "schema_version": 1, "target": {}, "drafters": drafters},
-        **{"tasks": [], "fallback_drafter": SHARED},
-    }
-    write_json(folder / "pool.json", manifest, OSError)
-    return folder
+    return by_hand(drafters, SHARED)
 
 
 def show(results: Results) -> bool:
@@ -78,30 +64,15 @@ def show(results: Results) -> bool:
             print(f"({ratio.smallest:.2f}-{ratio.largest:.2f})")
             tasks = (f"{task} {results.tally(name, concurrency, task).accept_length:.2f}" for task in results.tasks)
             print(f"       {', '.join(tasks)}")
-    print("Output: identical." if not results.differences else f"{len(results.differences)} answers differ.")
+    print(output_line(results))
     return held
 
 
 def main(argv: list[str] | None = None) -> int:
     _, rest = argparse.ArgumentParser(description=__doc__).parse_known_args(argv)
     options = from_arguments(build_parser().parse_args(["demo", *DEFAULTS, *rest]))
-    shipped = find_shipped()
-    prompts, warm_up = interleave(shipped.prompts(), options.num_prompts)
-    arms = [Arm(NONE, NONE), *(Arm(name, HETERO, override={"drafter": name}) for name in DRAFTERS)]
-    with tempfile.TemporaryDirectory() as folder, terminated_like_interrupted(), Reporter() as reporter:
-        print(f"Machine: {describe(options).sentence()}.")
-        costly, target = _target(shipped, options, reporter)
-        pool = checked_pool(str(write_pool(Path(folder) / "pool")), str(target))
-        servers = [plan for plan in plan_servers(target, pool, options) if plan.name in (NONE, HETERO)]
-        results = measure.run(
-            servers,
-            arms,
-            measure.Workload(prompts, warm_up),
-            options,
-            num_params=costly.num_params if costly else 0,
-            logs=Path(folder),
-            reporter=reporter,
-        )
+    arms = [Arm(name, HETERO, override={"drafter": name}) for name in DRAFTERS]
+    results = measure_arms(manifest(), arms, options)
     return DONE if show(results) else FAILED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,10 @@ def as_dict(pool: Pool) -> dict[str, Any]:
             "tokenizer_sha256": pool.target.tokenizer_sha256,
         },
         "drafters": [_drafter_dict(drafter) for drafter in pool.drafters],
-        "tasks": [{"id": task.id, "name": task.name, "drafter": task.drafter} for task in pool.tasks],
+        "tasks": [asdict(task) for task in pool.tasks],
         "fallback_drafter": pool.fallback_drafter,
-        "router": pool.router and {"path": str(pool.router.path), "min_confidence": pool.router.min_confidence},
+        "merged_draft_tokens": pool.merged_draft_tokens,
+        "router": pool.router and {**asdict(pool.router), "path": str(pool.router.path)},
     }
 
 
@@ -101,6 +103,8 @@ def _print_tables(pool: Pool) -> None:
             f"Router: {len(pool.tasks)} tasks; below a confidence of {pool.router.min_confidence:g}"
             f" {escape(pool.fallback_drafter)} serves."
         )
+        if pool.router.second_below is not None:
+            out.print(f"Below {pool.router.second_below:g} the drafter of its next guess drafts too.")
     for drafter in pool.drafters:
         for line in _vocabulary_lines(drafter):
             out.print(escape(line), soft_wrap=True)
@@ -126,6 +130,7 @@ def _row(pool: Pool, drafter: DrafterSpec) -> list[str]:
     from sglang_hetero_spec.pool import checkpoint_size
 
     tasks = [task.id for task in pool.tasks if task.drafter == drafter.name]
+    tasks += [f"{task.id} (second)" for task in pool.tasks if task.second_drafter == drafter.name]
     tasks += ["(fallback)"] if drafter.name == pool.fallback_drafter else []
     path = drafter.path
     cells = [

@@ -80,9 +80,13 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         confidence = "-" if row["confidence"] is None else f"{row['confidence']:.3f}"
         terms = ", ".join(repr(term["term"]) for term in row["top_terms"][:3])
-        cells = (_short(row["prompt"]), row["task"] or "-", row["drafter"], confidence, row["source"], terms)
+        cells = (_short(row["prompt"]), row["task"] or "-", _drafters(row), confidence, row["source"], terms)
         table.add_row(*map(escape, cells), f"{row['microseconds']:.0f} us")
     console().print(table)
+
+
+def _drafters(row: dict[str, Any]) -> str:
+    return " + ".join(row.get("drafters", [row["drafter"]]))
 
 
 def _short(text: str, limit: int = 48) -> str:

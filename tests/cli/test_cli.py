@@ -111,7 +111,7 @@ def test_inspect_json_is_one_object_and_nothing_else(hetero_spec: Run, pool: Fak
     assert (code["num_params"], code["weight_bytes"], code["num_draft_tokens"]) == (4, 16, 8)
     assert len(code["weights_sha256"]) == len(code["tokenizer_sha256"]) == 64
     assert found["drafters"][2]["path"] is None
-    assert found["tasks"][1] == {"id": "chat", "name": "chat", "drafter": "off"}
+    assert found["tasks"][1] == {"id": "chat", "name": "chat", "drafter": "off", "second_drafter": None}
 
 
 def test_hashes_that_inspect_prints_are_those_that_are_checked(hetero_spec: Run, pool: FakePool) -> None:

@@ -67,4 +67,8 @@ def test_a_router_that_only_its_loader_finds_bad(
 def test_inspect_shows_the_router(hetero_spec: Run, routed_pool: FakePool) -> None:
     assert "Router: 2 tasks; below a confidence of 0.5 general serves." in hetero_spec("inspect", routed_pool.root).out
     found = json.loads(hetero_spec("inspect", routed_pool.root, "--json").out)
-    assert found["router"] == {"path": str(routed_pool.root / "router"), "min_confidence": 0.5}
+    assert found["router"] == {
+        "path": str(routed_pool.root / "router"),
+        "min_confidence": 0.5,
+        "second_below": None,
+    }
