@@ -10,6 +10,7 @@ from sglang_hetero_spec.commands.demo import positive, positives
 from sglang_hetero_spec.commands.output import DONE, FAILED, UsageError, console, print_json, say
 
 if TYPE_CHECKING:
+    from sglang_hetero_spec.build.profile.candidates import Candidate
     from sglang_hetero_spec.build.profile.measure import Profiled
 
 
@@ -85,6 +86,10 @@ def run(args: argparse.Namespace) -> int:
     return DONE
 
 
+def _path(candidate: Candidate) -> str | None:
+    return None if candidate.path is None else str(candidate.path)
+
+
 def _as_dict(found: Profiled) -> dict[str, Any]:
     return {
         "out": str(found.out),
@@ -92,7 +97,7 @@ def _as_dict(found: Profiled) -> dict[str, Any]:
         "kept": found.kept,
         "seconds": found.seconds,
         "left_out": [
-            {"drafter": item.candidate.drafter, "path": str(item.candidate.path), "reason": item.reason}
+            {"drafter": item.candidate.drafter, "path": _path(item.candidate), "reason": item.reason}
             for item in found.left_out
         ],
         "notes": list(found.notes),

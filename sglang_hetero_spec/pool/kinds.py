@@ -4,6 +4,8 @@ from __future__ import annotations
 
 KNOWN_KINDS = ("standalone", "lora", "sorted", "ngram", "none")
 LATER_KINDS = ("eagle3",)
+# Kinds that draft and may have no `path`.
+WITHOUT_FILES = ("ngram",)
 KNOWN_VOCABS = ("shared", "tli", "slem", "slrs", "auto")
 # Chosen when the pool is loaded with its target (pool/foreign.py).
 AUTO = "auto"

@@ -11,20 +11,23 @@ from typing import Any
 from sglang_hetero_spec.build.made_for import vocab_of
 from sglang_hetero_spec.build.profile.records import NO_SETTINGS, NONE, ProfileError, Settings
 from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError
-from sglang_hetero_spec.pool.kinds import MAX_NUM_DRAFT_TOKENS, MAX_NUM_STEPS, MAX_TOPK, max_tree_nodes
+from sglang_hetero_spec.pool.kinds import MAX_NUM_DRAFT_TOKENS, MAX_NUM_STEPS, MAX_TOPK, WITHOUT_FILES, max_tree_nodes
 from sglang_hetero_spec.pool.parse import parse_manifest
 from sglang_hetero_spec.pool.schema import Drafter
 from sglang_hetero_spec.pool.strict_json import read_text
 from sglang_hetero_spec.pool.tree_shape import tree_shape
 
 CONFIG_NAME = "config.json"
+# Keys of an entry that a candidate has fields for, and those that `write_pool` does not need.
+_COMMON = {"name", "kind", "path", "vocab", "external", "weights_sha256", "tokenizer_sha256", *Settings._fields}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One drafter with one tree shape. path: of its checkpoint, None for `none`. vocab: as in a pool.json; what `auto`
-    stands for is found by `checked.check`. takes_shapes: whether `settings` were asked for of any checkpoint.
+    """One drafter with one tree shape. path: of its files, None for a drafter without any. vocab: as in a pool.json;
+    what `auto` stands for is found by `checked.check`. takes_shapes: whether `settings` were asked for of any
+    checkpoint. extra: the keys of its kind alone, as in a pool.json.
     """
 
     drafter: str
@@ -33,16 +36,18 @@ class Candidate:
     kind: str = "standalone"
     vocab: str = "shared"
     takes_shapes: bool = False
+    extra: tuple[tuple[str, Any], ...] = ()
 
     def __str__(self) -> str:
-        return self.drafter if self.path is None else f"{self.drafter} ({self.settings})"
+        return self.drafter if self.kind == NONE else f"{self.drafter} ({self.settings})"
 
     def entry(self, name: str) -> dict[str, Any]:
         """Its entry in a pool.json."""
-        if self.path is None:
-            return {"name": name, "kind": self.kind}
+        if self.kind == NONE:
+            return {"name": name, "kind": NONE}
+        files = {} if self.path is None else {"path": str(self.path), "external": True}
         shape = self.settings._asdict()
-        return {"name": name, "kind": self.kind, "path": str(self.path), "external": True, "vocab": self.vocab, **shape}
+        return {"name": name, "kind": self.kind, **files, "vocab": self.vocab, **shape, **dict(self.extra)}
 
 
 NOBODY = Candidate(NONE, NO_SETTINGS, None, kind="none")
@@ -101,20 +106,22 @@ def find_candidates(given: Iterable[str], shapes: Sequence[Settings]) -> tuple[C
     ProfileError if an argument is none of these, or one name stands for two drafters.
     """
     found: dict[tuple[str, Settings], Candidate] = {}
-    paths: dict[str, Path] = {}
+    sources: dict[str, Candidate] = {}
     for argument in given:
         for candidate in _of_argument(argument, shapes):
-            assert candidate.path is not None
-            other = paths.setdefault(candidate.drafter, candidate.path)
-            if other != candidate.path:
-                raise ProfileError(
-                    f"`{candidate.drafter}` is both {other} and {candidate.path}; name one of them, as in"
-                    f" NAME={candidate.path}."
-                )
+            other = sources.setdefault(candidate.drafter, candidate)
+            if (other.path, other.kind, other.extra) != (candidate.path, candidate.kind, candidate.extra):
+                raise ProfileError(_two_of_one_name(other, candidate))
             found[candidate.drafter, candidate.settings] = candidate
     if not found:
         raise ProfileError(f"--candidates has no drafter but `{NONE}`; give a checkpoint, a folder of them or a pool.")
     return tuple(found.values())
+
+
+def _two_of_one_name(first: Candidate, second: Candidate) -> str:
+    if first.path is None or second.path is None or first.path == second.path:
+        return f"`{first.drafter}` is two drafters of the pools of --candidates; rename one of them there."
+    return f"`{first.drafter}` is both {first.path} and {second.path}; name one of them, as in NAME={second.path}."
 
 
 def _of_argument(argument: str, shapes: Sequence[Settings]) -> list[Candidate]:
@@ -166,8 +173,16 @@ def _of_pool(root: Path) -> list[Candidate]:
 
 
 def _of_entry(root: Path, drafter: Drafter, where: str) -> Candidate:
-    if drafter.path is None or drafter.name == NONE:
-        problem = "has no `path`" if drafter.path is None else f"is named `{NONE}` but drafts"
-        raise ProfileError(f"{where}` {problem}; correct the pool.")
+    if drafter.name == NONE:
+        raise ProfileError(f"{where}` is named `{NONE}` but drafts; correct the pool.")
+    if drafter.path is None and drafter.kind not in WITHOUT_FILES:
+        raise ProfileError(f"{where}` has no `path`; correct the pool.")
     shape = Settings(*tree_shape(drafter, where))
-    return Candidate(drafter.name, shape, (root / drafter.path).resolve(), drafter.kind, drafter.vocab)
+    path = None if drafter.path is None else (root / drafter.path).resolve()
+    return Candidate(drafter.name, shape, path, drafter.kind, drafter.vocab, extra=_extra(drafter))
+
+
+def _extra(drafter: Drafter) -> tuple[tuple[str, Any], ...]:
+    """What only some kinds have, hashable: lists are tuples. Hashes are left out, a drafter may have moved."""
+    given = drafter.model_dump(exclude_defaults=True)
+    return tuple((key, value) for key, value in given.items() if key not in _COMMON)

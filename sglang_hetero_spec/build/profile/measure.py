@@ -10,6 +10,7 @@ sees only the launches, and more is left.
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -269,11 +270,15 @@ def name_entries(candidates: Sequence[Candidate]) -> dict[str, Candidate]:
 
 
 def _plan(target: str, workload: Workload, options: ProfileOptions, candidates: Sequence[Candidate]) -> Plan:
-    paths = {candidate.drafter: str(candidate.path) for candidate in candidates}
     return Plan(
         target=targets.fingerprint(target),
         prompts=workload.sha256,
         max_new_tokens=options.max_new_tokens,
         flags=options.flags,
-        drafters={name: targets.fingerprint(path) for name, path in paths.items()},
+        drafters={candidate.drafter: _fingerprint(candidate) for candidate in candidates},
     )
+
+
+def _fingerprint(candidate: Candidate) -> str:
+    files = "" if candidate.path is None else targets.fingerprint(str(candidate.path))
+    return f"{files} {json.dumps(dict(candidate.extra))}" if candidate.extra else files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sglang_hetero_spec.build.profile.candidates import find_candidates, parse_shapes
+from sglang_hetero_spec.build.profile.candidates import Candidate, find_candidates, parse_shapes
 from sglang_hetero_spec.build.profile.checked import check
 from sglang_hetero_spec.build.profile.measure import name_entries
 from sglang_hetero_spec.build.profile.records import ProfileError, Settings
@@ -60,6 +60,15 @@ def test_what_is_no_candidate(files: Files, tmp_path: Path) -> None:
     (pool / "pool.json").write_text(json.dumps({"format": "other"}))
     with pytest.raises(ProfileError, match="`format` is"):
         find_candidates([str(pool)], (CHAIN,))
+
+
+def test_a_candidate_keeps_the_keys_of_its_kind() -> None:
+    """Also one without files."""
+    candidate = Candidate("copies", TREE, None, kind="ngram", extra=(("capacity", 1000),))
+    assert candidate.entry("1.copies") == {
+        "name": "1.copies", "kind": "ngram", "vocab": "shared", **TREE._asdict(), "capacity": 1000
+    }  # fmt: skip
+    assert str(candidate) == "copies (3/2/6)" and hash(candidate)
 
 
 def test_shapes() -> None:
