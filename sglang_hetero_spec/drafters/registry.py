@@ -9,6 +9,7 @@ import torch
 
 from sglang_hetero_spec.drafters.base import Drafter, DraftModel
 from sglang_hetero_spec.drafters.growing import chain_room
+from sglang_hetero_spec.drafters.ngram import Committed, NgramDrafter
 from sglang_hetero_spec.drafters.none import NoneDrafter
 from sglang_hetero_spec.drafters.sequences import Sequences
 from sglang_hetero_spec.drafters.slem import SlemDrafter
@@ -38,6 +39,13 @@ class DrafterHost(Protocol):
         """The weights under spec.path with sequences of their own. room: draft tokens behind the last committed one
         that a proposal may write. logit_ids: [m] int64 draft ids, the only ones that logits are wanted of; None for
         all that the tokenizer has."""
+
+    def committed_tokens(self) -> Committed:
+        """What requests have committed, for a drafter that works on the host."""
+
+    @property
+    def target_vocab_size(self) -> int:
+        """Token ids that the target can read."""
 
     @property
     def device(self) -> str:
@@ -69,12 +77,17 @@ def _slrs(spec: DrafterSpec, host: DrafterHost) -> Drafter:
     return SlrsDrafter(spec, host.sequences(spec, pairing, slrs_room(spec, pairing, tree)), pairing, tree)
 
 
+def _ngram(spec: DrafterSpec, host: DrafterHost) -> Drafter:
+    return NgramDrafter(spec, host.committed_tokens(), host.target_vocab_size)
+
+
 def _none(spec: DrafterSpec, host: DrafterHost) -> Drafter:
     return NoneDrafter(spec)
 
 
 KINDS: dict[str, Callable[[DrafterSpec, DrafterHost], Drafter]] = {
     "standalone": _standalone,
+    "ngram": _ngram,
     "none": _none,
 }
 VOCABS: dict[str, Callable[[DrafterSpec, DrafterHost], Drafter]] = {

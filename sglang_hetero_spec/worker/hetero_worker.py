@@ -22,6 +22,7 @@ from sglang_hetero_spec.drafters.registry import build_drafter
 from sglang_hetero_spec.pool import DrafterSpec, load_pool, local_folder
 from sglang_hetero_spec.vocab.pairing import Pairing
 from sglang_hetero_spec.worker.budget import check_target, draft_cell_bytes, print_budget
+from sglang_hetero_spec.worker.committed import CommittedTokens
 from sglang_hetero_spec.worker.cpu_draft_model import build_draft_model
 from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
 from sglang_hetero_spec.worker.draft_model import Head, SGLangDraftModel, SharedState
@@ -80,6 +81,7 @@ class HeteroWorker(BaseSpecWorker):
         # By the names of their drafters.
         self._models: dict[str, SGLangDraftModel] = {}
         self._sequences: dict[str, OwnSequences] = {}
+        self._committed = CommittedTokens()
         self._draft_cell_bytes = 0
         self.drafters: list[Drafter] = [build_drafter(spec, self) for spec in self.pool.drafters]
         self.metrics = build_metrics([spec.name for spec in self.pool.drafters])
@@ -123,6 +125,13 @@ class HeteroWorker(BaseSpecWorker):
         self._draft_cell_bytes += math.ceil(slots_per_token * draft_cell_bytes(runner))
         return self._sequences[spec.name]
 
+    def committed_tokens(self) -> CommittedTokens:
+        return self._committed
+
+    @property
+    def target_vocab_size(self) -> int:
+        return self._vocab_size
+
     # Start-up, in SGLang's order (scheduler.py, init_model_worker).
 
     def alloc_memory_pool(
@@ -135,6 +144,7 @@ class HeteroWorker(BaseSpecWorker):
         table = req_to_token_pool.req_to_token
         num_slots = token_to_kv_pool_allocator.size + token_to_kv_pool_allocator.page_size
         self.history = TokenHistory(table.shape[0], table.shape[1], self.device)
+        self._committed.attach(self.history)
         self.written = WrittenSlots([self._kv_pool(spec) for spec in self.pool.drafters], num_slots, self.device)
         for name, model in self._models.items():
             if name in self._sequences:

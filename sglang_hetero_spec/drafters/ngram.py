@@ -1,0 +1,80 @@
+"""`ngram`: no model. Drafts are what followed the same tokens before: in the request itself, its prompt included, in
+what the target answered to others of this drafter's requests, and in a corpus given when the pool was made.
+
+Everything happens on the host, so each step waits for the tokens that the last one committed: one small copy from the
+device, as SGLang's NGRAM makes it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import torch
+
+from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
+from sglang_hetero_spec.drafters.tree import NO_NODE, DraftTree
+from sglang_hetero_spec.ngram.corpus import Corpus
+from sglang_hetero_spec.ngram.drafting import Drafting
+from sglang_hetero_spec.ngram.files import read_corpus
+from sglang_hetero_spec.ngram.proposal import Grown
+from sglang_hetero_spec.pool import DrafterSpec
+
+# Tokens that a step commits as a rule; a request with more of them takes a second copy.
+_USUAL = 16
+# What a request that is drafted for again may have lost: SGLang drops steps in flight when it takes a request's memory.
+_IN_FLIGHT = 256
+
+T = TypeVar("T", int, float)
+
+
+class Committed(Protocol):
+    def behind(self, rows: torch.Tensor, seq_lens: torch.Tensor, starts: list[int], usual: int) -> list[list[int]]:
+        """The committed tokens of each request from token `starts[i]` to the root. One copy to the host brings up to
+        `usual` of each. rows, seq_lens: [b], as in DraftBatch."""
+
+
+class NgramDrafter(Drafter):
+    def __init__(self, spec: DrafterSpec, committed: Committed, num_ids: int) -> None:
+        """num_ids: the target's."""
+        super().__init__(spec)
+        assert spec.capacity is not None, "a checked entry has one"
+        self._committed = committed
+        corpus = Corpus(spec.capacity)
+        for text in () if spec.path is None else read_corpus(spec.path, num_ids):
+            corpus.insert(text)
+        self.drafting = Drafting(corpus, spec.num_steps, spec.topk, spec.num_draft_tokens - 1)
+
+    def propose(self, batch: DraftBatch) -> DraftTree:
+        for number in batch.newcomers:
+            self.drafting.forget(batch.rids[number], _IN_FLIGHT)
+        starts = [self.drafting.num_seen(rid) for rid in batch.rids]
+        usual = max(_USUAL, self.spec.num_steps + 1)
+        new = self._committed.behind(batch.rows, batch.seq_lens, starts, usual)
+        for rid, tokens in zip(batch.rids, new, strict=True):
+            self.drafting.take(rid, tokens)
+        grown = [self.drafting.propose(rid) for rid in batch.rids]
+        return as_tree(grown, batch.root_tokens, self.spec.num_draft_tokens, batch.wants_scores)
+
+    def release(self, rid: str) -> None:
+        self.drafting.release(rid)
+
+
+def as_tree(grown: list[Grown], root_tokens: torch.Tensor, width: int, wants_scores: bool) -> DraftTree:
+    """root_tokens: [b]. What a tree lacks to the width is padding."""
+    counts = tuple(len(one.tokens) for one in grown)
+    tokens = [_padded(0, one.tokens, 0, width) for one in grown]
+    parents = [_padded(NO_NODE, one.parents, NO_NODE, width) for one in grown]
+    scores = [_padded(0.0, one.scores, 0.0, width) for one in grown]
+    both = torch.tensor([tokens, parents], device=root_tokens.device)
+    return DraftTree(
+        tokens=torch.where(both[1] == NO_NODE, root_tokens.unsqueeze(1), both[0]),
+        parents=both[1],
+        depth=max(one.depth for one in grown),
+        num_fed=0,
+        scores=torch.tensor(scores, device=root_tokens.device) if wants_scores else None,
+        num_proposed=None if min(counts) == width - 1 else counts,
+    )
+
+
+def _padded(root: T, nodes: list[T], padding: T, width: int) -> list[T]:
+    return [root, *nodes, *[padding] * (width - 1 - len(nodes))]

@@ -1,0 +1,31 @@
+"""Committed tokens for drafters that work on the host."""
+
+from __future__ import annotations
+
+import torch
+
+from sglang_hetero_spec.worker.history import TokenHistory
+
+
+class CommittedTokens:
+    """drafters.ngram.Committed."""
+
+    def attach(self, history: TokenHistory) -> None:
+        """Called once the pools exist."""
+        self._history = history
+
+    def behind(self, rows: torch.Tensor, seq_lens: torch.Tensor, starts: list[int], usual: int) -> list[list[int]]:
+        back = torch.arange(usual - 1, -1, -1, device=seq_lens.device)
+        last = self._history.read(rows.unsqueeze(1), (seq_lens.unsqueeze(1) - back).clamp(min=0))
+        packed = torch.cat((seq_lens.unsqueeze(1), last), dim=1).tolist()
+        ends = [row[0] + 1 for row in packed]
+        new = [
+            row[1:][-(end - start) :] if end > start else []
+            for row, start, end in zip(packed, starts, ends, strict=True)
+        ]
+        long = [i for i, (start, end) in enumerate(zip(starts, ends, strict=True)) if end - start > usual]
+        if long:
+            whole = self._history.read_ranges(rows[long], [starts[i] for i in long], [ends[i] for i in long])
+            for i, tokens in zip(long, whole, strict=True):
+                new[i] = tokens
+        return new
