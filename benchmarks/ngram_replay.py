@@ -80,6 +80,7 @@ class Ours:
         self._width = width
 
     def begin(self, rid: str, tokens: Sequence[int]) -> None:
+        self.drafting.begin([rid])
         self.drafting.take(rid, tokens)
 
     def propose(self, rid: str) -> tuple[Sequence[int], Sequence[int]]:

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from tests.support.data import data_file
 
-MODULES = ("argparse", "ast", "calendar", "csv", "datetime", "difflib", "email.message", "fractions", "heapq", "inspect",
-           "json.decoder", "logging", "optparse", "pathlib", "pprint", "random", "shlex", "shutil", "statistics",
+MODULES = ("argparse", "ast", "calendar", "csv", "datetime", "difflib", "email.message", "fractions", "heapq",
+           "inspect", "json.decoder", "logging", "optparse", "pathlib", "pprint", "random", "shlex", "shutil", "statistics",
            "string", "subprocess", "tarfile", "textwrap", "threading", "tokenize", "zipfile")  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def _extracts() -> Iterator[Exchange]:
 
 def _retrieval() -> Iterator[Exchange]:
     for row in _spec_bench("rag"):
-        *passages, question = row["turns"][0].split("\n")
+        *passages, _ = row["turns"][0].split("\n")
         references = [str(one) for group in row["reference"] for one in (group if isinstance(group, list) else [group])]
         named = [s for s in _sentences(" ".join(passages)) if any(one in s for one in references)]
         if named:

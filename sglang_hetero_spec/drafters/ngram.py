@@ -45,6 +45,7 @@ class NgramDrafter(Drafter):
         self.drafting = Drafting(corpus, spec.num_steps, spec.topk, spec.num_draft_tokens - 1)
 
     def propose(self, batch: DraftBatch) -> DraftTree:
+        self.drafting.begin(batch.rids)
         for number in batch.newcomers:
             self.drafting.forget(batch.rids[number], _IN_FLIGHT)
         starts = [self.drafting.num_seen(rid) for rid in batch.rids]

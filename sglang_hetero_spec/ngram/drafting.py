@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,12 +24,13 @@ MOST_SHARED = 16
 class Text:
     """A request's tokens. num_shared: those that the corpus has, or that are not for it (the prompt).
 
-    asked: what matched at the last proposal.
+    asked: what matched at the last proposal. is_over: nobody will ask for it again.
     """
 
     num_shared: int = 0
     asked: Sequence[Followed] = ()
     length: int = 0
+    is_over: bool = False
     _tokens: Tokens = field(default_factory=lambda: np.empty(0, np.int32))
 
     @property
@@ -52,14 +52,27 @@ class Text:
 
 
 class Drafting:
-    """num_nodes: of a tree, without its root."""
+    """num_nodes: of a tree, without its root.
+
+    What is proposed follows from the calls of `begin`, `take` and `propose` alone, not from when `release` is called:
+    that is when Python lets a request go, which differs between the processes of a tensor-parallel server.
+    """
 
     def __init__(self, corpus: Corpus, num_steps: int, topk: int, num_nodes: int) -> None:
         self.corpus = corpus
         self._num_steps, self._topk, self._num_nodes = num_steps, topk, num_nodes
         self._texts: dict[str, Text] = {}
-        self._ended: deque[Tokens] = deque()
+        self._in_step: frozenset[str] = frozenset()
         self._of_own, self._of_shared = Confidence(), Confidence()
+
+    def begin(self, rids: Collection[str]) -> None:
+        """A step for these requests. What others were answered so far goes to the corpus."""
+        leaving = {rid: self._texts[rid] for rid in self._in_step if rid not in rids}
+        self._in_step = frozenset(rids)
+        for rid, text in sorted(leaving.items()):
+            self._share(text)
+            if text.is_over:
+                self._texts.pop(rid, None)
 
     def num_seen(self, rid: str) -> int:
         return self._texts[rid].length if rid in self._texts else 0
@@ -76,25 +89,27 @@ class Drafting:
         text = self._texts.get(rid)
         if text is None:
             text = self._texts[rid] = Text(num_shared=len(new) - 1)
-        if text.asked:
-            learn(text.asked, new, self._num_steps)
-            text.asked = ()
+        learn(text.asked, new, self._num_steps)
+        text.asked = ()
         text.append(new)
         if text.length - text.num_shared >= PIECE:
-            self.corpus.insert(text.piece())
-            text.num_shared = text.length
-
-    def release(self, rid: str) -> None:
-        """May be called at any moment, also from within another call here; the corpus is left alone."""
-        text = self._texts.pop(rid, None)
-        if text is not None and text.length > text.num_shared:
-            self._ended.append(text.piece())
+            self._share(text)
 
     def propose(self, rid: str) -> Grown:
-        while self._ended:
-            self.corpus.insert(self._ended.popleft())
         text = self._texts[rid]
         own = match_within(text.tokens[-OWN_WINDOW:], self._num_steps, MOST_OWN)
         shared = self.corpus.match(text.tokens[-LONGEST:], self._num_steps, MOST_SHARED)
         text.asked = followed((own, self._of_own), (shared, self._of_shared))
         return grow(text.asked, self._num_steps, self._topk, self._num_nodes)
+
+    def release(self, rid: str) -> None:
+        """May be called at any moment, also from within another call here."""
+        if rid in self._in_step:
+            self._texts[rid].is_over = True  # the next step shares it
+        else:
+            self._texts.pop(rid, None)
+
+    def _share(self, text: Text) -> None:
+        if text.length > text.num_shared:
+            self.corpus.insert(text.piece())
+            text.num_shared = text.length

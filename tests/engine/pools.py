@@ -19,7 +19,8 @@ SELF_STEPS = {"self-chain": 4, "self-tree": 2}
 SELF = tuple(SELF_STEPS)
 BRIEF = "brief"  # made for BRIEF_CONTEXT tokens only
 BRIEF_CONTEXT = 96
-EVERYONE = (*CHAINS, "none", *TREES)
+COPIES = ("copies-tree", "copies-chain")  # of kind ngram
+EVERYONE = (*CHAINS, "none", *TREES, *COPIES)
 # Drafters with a vocabulary of their own, by name: model of tests/models, vocab, shape.
 FOREIGN_MODELS = Path(__file__).parents[1] / "models"
 FOREIGN_SHAPES = {
@@ -82,6 +83,8 @@ def write_pool(folder: Path, models: Models) -> Path:
         _tree("self-tree", models.target, num_steps=SELF_STEPS["self-tree"], topk=3, num_draft_tokens=13),
         _chain(BRIEF, brief, 4),
         {"name": "none", "kind": "none"},
+        {"name": COPIES[0], "kind": "ngram", "num_steps": 8, "topk": 4, "num_draft_tokens": 12},
+        {"name": COPIES[1], "kind": "ngram", "num_steps": 5, "topk": 1, "capacity": 4096},
         *_foreign_drafters(models),
     ]
     return write_manifest(folder / "pool", drafters, fallback="chain-3")

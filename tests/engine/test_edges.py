@@ -10,7 +10,7 @@ import requests
 from tests.engine.cases import Case
 from tests.engine.compare import Comparison
 from tests.engine.fleet import Reference, ask
-from tests.engine.pools import CHAINS, EVERYONE, FOREIGN, SELF, TREES, Models
+from tests.engine.pools import CHAINS, COPIES, EVERYONE, FOREIGN, SELF, TREES, Models
 from tests.support.servers import Server
 
 
@@ -45,7 +45,11 @@ def test_up_to_the_context_limit(hetero: Server, reference: Reference, same_toke
     cases = [
         Case(_ids(number, context - room), drafter=drafter).with_params(max_new_tokens=room - 1)
         for number, (drafter, room) in enumerate(
-            zip((*CHAINS, *TREES, *SELF, *FOREIGN), (7, 12, 20, 33, 50, 8, 70, 9, 16, 7, 11, 30, 60, 18), strict=True)
+            zip(
+                (*CHAINS, *TREES, *SELF, *FOREIGN, *COPIES),
+                (7, 12, 20, 33, 50, 8, 70, 9, 16, 7, 11, 30, 60, 18, 15, 6),
+                strict=True,
+            )
         )
     ]
     cases.append(Case(_ids(99, 20), drafter="tree-4"))

@@ -12,11 +12,12 @@ import pytest
 from tests.engine_sampling.foreign import write_foreign_drafter, write_target_tokenizer
 from tests.engine_sampling.laws import ExactModel, Params, Tokens
 from tests.engine_sampling.settings import (
+    ALONE,
     CHAIN,
+    NGRAM,
     NONE,
     NUM_SAMPLES,
     NUM_TOKENS,
-    OWN_VOCAB,
     PROMPT,
     SETTINGS,
     SLEM,
@@ -84,7 +85,7 @@ class Arena:
         self._running = ""
 
     def _sample(self, server: Server, engine: str, setting: str) -> Draw:
-        groups = {**SETTINGS, **OWN_VOCAB}[setting]
+        groups = {**SETTINGS, **ALONE}[setting]
         each = [groups[number % len(groups)] for number in range(NUM_SAMPLES)]
         random.Random(0).shuffle(each)
         draw: Draw = {group: [] for group in groups}
@@ -116,6 +117,7 @@ def write_pool(folder: Path, target: Path) -> Path:
         {"name": TLI, **foreign, "vocab": "tli", "num_steps": 3},
         {"name": SLEM, **foreign, "vocab": "slem", "num_steps": 3, "num_draft_tokens": 5},
         {"name": SLRS, **foreign, "vocab": "slrs", "num_steps": 2},
+        {"name": NGRAM, "kind": "ngram", "num_steps": 2, "topk": 4, "num_draft_tokens": 12},
     ]
     return write_manifest(folder / "pool", drafters, fallback=CHAIN)
 

@@ -16,6 +16,8 @@ PAIR = f"{CHAIN}+{TREE}"
 # With a vocabulary of their own.
 TLI, SLEM, SLRS = "tli", "slem", "slrs"
 MIXED_PAIR = f"{TLI}+{CHAIN}"
+# Proposes what was drawn before.
+NGRAM = "ngram"
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,13 @@ SETTINGS: dict[str, tuple[Group, ...]] = {
         Group(Params(), PAIR),
         Group(COOL, PAIR),
         Group(Params(), MIXED_PAIR),
+        Group(Params(), NGRAM),
+        Group(COOL, NGRAM),
     ),
 }
 
 # Each alone, as many samples of each.
-OWN_VOCAB: dict[str, tuple[Group, ...]] = {
-    drafter: (Group(Params(), drafter), Group(COOL, drafter), Group(MIN_P, drafter)) for drafter in (TLI, SLEM, SLRS)
+ALONE: dict[str, tuple[Group, ...]] = {
+    drafter: (Group(Params(), drafter), Group(COOL, drafter), Group(MIN_P, drafter))
+    for drafter in (TLI, SLEM, SLRS, NGRAM)
 }

@@ -13,7 +13,7 @@ import pytest
 
 from tests.engine_sampling.conftest import Arena
 from tests.engine_sampling.laws import NOTHING, ChiSquared, Tokens, against_law, of_two_samples
-from tests.engine_sampling.settings import CHAIN, GREEDY, OWN_VOCAB, SETTINGS, SLEM, SLRS, TLI, TREE
+from tests.engine_sampling.settings import ALONE, CHAIN, GREEDY, SETTINGS, SLEM, SLRS, TLI, TREE
 
 LOWEST_P = 0.001
 MIXED = "mixed"
@@ -36,8 +36,8 @@ def total(results: list[ChiSquared]) -> ChiSquared:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("setting", OWN_VOCAB)
-def test_samples_of_each_vocabulary_mode_follow_the_exact_law(setting: str, arena: Arena, note: Note) -> None:
+@pytest.mark.parametrize("setting", ALONE)
+def test_samples_of_each_alone_follow_the_exact_law(setting: str, arena: Arena, note: Note) -> None:
     def test(number: int) -> ChiSquared:
         draw = arena.draw("hetero", setting, number)
         return total([against_law(samples, arena.law(group.params)) for group, samples in draw.items()])
