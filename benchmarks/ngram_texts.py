@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from tests.support.data import data_file
 
 MODULES = ("argparse", "ast", "calendar", "csv", "datetime", "difflib", "email.message", "fractions", "heapq",
-           "inspect", "json.decoder", "logging", "optparse", "pathlib", "pprint", "random", "shlex", "shutil", "statistics",
-           "string", "subprocess", "tarfile", "textwrap", "threading", "tokenize", "zipfile")  # fmt: skip
+           "inspect", "json.decoder", "logging", "optparse", "pathlib", "pprint", "random", "shlex", "shutil",
+           "statistics", "string", "subprocess", "tarfile", "textwrap", "threading", "tokenize", "zipfile")  # fmt: skip
 
 
 @dataclass(frozen=True)

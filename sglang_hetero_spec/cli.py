@@ -21,6 +21,7 @@ from sglang_hetero_spec.commands import (
     doctor,
     fit_router,
     inspect,
+    ngram_corpus,
     partition,
     profile,
     regenerate,
@@ -40,7 +41,7 @@ from sglang_hetero_spec.commands.output import (
 )
 
 COMMANDS = (
-    demo, build, partition, regenerate, align, profile, assign, fit_router, report,
+    demo, build, partition, regenerate, align, ngram_corpus, profile, assign, fit_router, report,
     inspect, route, doctor, serve, version,
 )  # fmt: skip
 DEBUG_VARIABLE = "HETERO_SPEC_DEBUG"

@@ -76,13 +76,23 @@ def _drafter_dict(drafter: DrafterSpec) -> dict[str, Any]:
         "topk": drafter.topk,
         "num_draft_tokens": drafter.num_draft_tokens,
     }
-    if drafter.path is not None:
+    if drafter.kind == "ngram":
+        described["capacity"] = drafter.capacity
+        described["corpus_tokens"] = _corpus_tokens(drafter)
+    elif drafter.path is not None:
         size = checkpoint_size(drafter.path)
         described.update(num_params=size.num_params, weight_bytes=size.weight_bytes)
+    if drafter.path is not None:
         described["weights_sha256"] = weights_sha256(drafter.path)
         if (drafter.path / "tokenizer.json").is_file():
             described["tokenizer_sha256"] = tokenizer_sha256(drafter.path)
     return described
+
+
+def _corpus_tokens(drafter: DrafterSpec) -> int:
+    from sglang_hetero_spec.pool.entries.ngram import corpus_tokens
+
+    return 0 if drafter.path is None else corpus_tokens(drafter.path)
 
 
 def _print_tables(pool: Pool) -> None:
@@ -106,9 +116,15 @@ def _print_tables(pool: Pool) -> None:
         if pool.router.second_below is not None:
             out.print(f"Below {pool.router.second_below:g} the drafter of its next guess drafts too.")
     for drafter in pool.drafters:
-        for line in _vocabulary_lines(drafter):
+        for line in (*_vocabulary_lines(drafter), *_corpus_lines(drafter)):
             out.print(escape(line), soft_wrap=True)
     out.print("Every check passed.")
+
+
+def _corpus_lines(drafter: DrafterSpec) -> Iterator[str]:
+    if drafter.kind == "ngram":
+        begins = f"begins with {_corpus_tokens(drafter):,}" if drafter.path is not None else "begins with nothing"
+        yield f"Drafter {drafter.name} remembers {drafter.capacity:,} tokens, the oldest out first; it {begins}."
 
 
 def _vocabulary_lines(drafter: DrafterSpec) -> Iterator[str]:
@@ -140,7 +156,8 @@ def _row(pool: Pool, drafter: DrafterSpec) -> list[str]:
         str(drafter.num_steps),
         str(drafter.topk),
     ]
-    cells += [str(drafter.num_draft_tokens), f"{checkpoint_size(path).num_params:,}" if path else ""]
+    has_model = path is not None and drafter.kind != "ngram"
+    cells += [str(drafter.num_draft_tokens), f"{checkpoint_size(path).num_params:,}" if has_model else ""]
     return [escape(cell) for cell in (*cells, ", ".join(tasks))]
 
 

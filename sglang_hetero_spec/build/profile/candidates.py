@@ -11,6 +11,7 @@ from typing import Any
 from sglang_hetero_spec.build.made_for import vocab_of
 from sglang_hetero_spec.build.profile.records import NO_SETTINGS, NONE, ProfileError, Settings
 from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError
+from sglang_hetero_spec.pool.entries.ngram import CORPUS_NAME
 from sglang_hetero_spec.pool.kinds import MAX_NUM_DRAFT_TOKENS, MAX_NUM_STEPS, MAX_TOPK, WITHOUT_FILES, max_tree_nodes
 from sglang_hetero_spec.pool.parse import parse_manifest
 from sglang_hetero_spec.pool.schema import Drafter
@@ -100,7 +101,7 @@ def _shape(num_steps: int, topk: int, num_draft_tokens: int | None) -> Settings:
 
 
 def find_candidates(given: Iterable[str], shapes: Sequence[Settings]) -> tuple[Candidate, ...]:
-    """What the arguments mean: each a checkpoint (NAME=FOLDER or FOLDER), a folder of checkpoints, or a pool.
+    """What the arguments mean: each a checkpoint or corpus (NAME=FOLDER or FOLDER), a folder of checkpoints, or a pool.
 
     A pool's drafters keep their names and shapes, others take `shapes`. `none` is left out: it is always measured.
     ProfileError if an argument is none of these, or one name stands for two drafters.
@@ -130,12 +131,14 @@ def _of_argument(argument: str, shapes: Sequence[Settings]) -> list[Candidate]:
         return _of_pool(folder)
     if (folder / CONFIG_NAME).is_file():
         return _of_checkpoint(name or _named(folder), folder, shapes)
+    if (folder / CORPUS_NAME).is_file():
+        return [Candidate(name or _named(folder), shape, folder, kind="ngram") for shape in shapes]
     children = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
     if name is None and children:
         return [found for child in children for found in _of_checkpoint(_named(child), child, shapes)]
     raise ProfileError(
-        f"{folder} is no pool ({MANIFEST_NAME}), no checkpoint ({CONFIG_NAME}) and no folder of checkpoints; correct"
-        " --candidates."
+        f"{folder} is no pool ({MANIFEST_NAME}), no checkpoint ({CONFIG_NAME}), no corpus ({CORPUS_NAME}) and no folder"
+        " of checkpoints; correct --candidates."
     )
 
 

@@ -70,6 +70,12 @@ def check_corpus(folder: Path, field: str, capacity: int, num_ids: int | None) -
     _check_values(path, header, num_ids)
 
 
+def corpus_tokens(folder: Path) -> int:
+    """Of a corpus that was checked."""
+    path = folder / CORPUS_NAME
+    return _length(path, _header(path), "tokens", "I32")
+
+
 def _header(path: Path) -> dict[str, Any]:
     try:
         return read_header(path)

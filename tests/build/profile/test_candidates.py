@@ -12,6 +12,7 @@ from sglang_hetero_spec.build.profile.candidates import Candidate, find_candidat
 from sglang_hetero_spec.build.profile.checked import check
 from sglang_hetero_spec.build.profile.measure import name_entries
 from sglang_hetero_spec.build.profile.records import ProfileError, Settings
+from sglang_hetero_spec.ngram.files import write_corpus
 from tests.build.profile.conftest import Files
 from tests.support.manifest import write_manifest
 
@@ -48,7 +49,9 @@ def test_a_damaged_checkpoint_is_left_out_by_name(files: Files, tmp_path: Path) 
 
 def test_what_is_no_candidate(files: Files, tmp_path: Path) -> None:
     a, b = files.drafters / "a", files.drafters / "b"
-    with pytest.raises(ProfileError, match=r"is no pool \(pool\.json\), no checkpoint \(config\.json\) and no folder"):
+    with pytest.raises(
+        ProfileError, match=r"is no pool \(pool\.json\), no checkpoint \(config\.json\), no corpus \(corpus\.safet"
+    ):
         find_candidates([str(tmp_path / "nowhere")], (CHAIN,))
     with pytest.raises(ProfileError, match="`a` is both"):
         find_candidates([str(a), f"a={b}"], (CHAIN,))
@@ -69,6 +72,34 @@ def test_a_candidate_keeps_the_keys_of_its_kind() -> None:
         "name": "1.copies", "kind": "ngram", "vocab": "shared", **TREE._asdict(), "capacity": 1000
     }  # fmt: skip
     assert str(candidate) == "copies (3/2/6)" and hash(candidate)
+
+
+def test_ngram_drafters(files: Files, tmp_path: Path) -> None:
+    """From a pool, with or without files, and a corpus by itself."""
+    write_corpus(corpus := _folder(tmp_path / "corpus"), [[1, 2, 3]])
+    shape = {"num_steps": 3, "topk": 2, "num_draft_tokens": 6}
+    drafters = [
+        {"name": "plain", "kind": "ngram", **shape, "capacity": 5000},
+        {"name": "filled", "kind": "ngram", "path": str(corpus), "external": True, **shape},
+    ]
+    pool = write_manifest(tmp_path / "pool", drafters, fallback="plain")
+    found = find_candidates([str(pool), f"mine={corpus}"], (CHAIN,))
+    assert [(one.drafter, one.kind, one.path, one.settings, one.extra) for one in found] == [
+        ("plain", "ngram", None, TREE, (("capacity", 5000),)),
+        ("filled", "ngram", corpus, TREE, ()),
+        ("mine", "ngram", corpus, CHAIN, ()),
+    ]
+    good, left_out = check(found, str(files.target), _folder(tmp_path / "checked"))
+    assert good == list(found) and left_out == []
+    (corpus / "corpus.safetensors").write_bytes(b"rubbish")
+    good, left_out = check(found, str(files.target), tmp_path / "checked")
+    assert [one.drafter for one in good] == ["plain"]
+    assert all("is no corpus but something else" in one.reason for one in left_out)
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def test_shapes() -> None:
