@@ -3,11 +3,12 @@
     python -m benchmarks.ngram_speed replay [--width 12] [--tokenizer FOLDER]
     python -m benchmarks.ngram_speed serve [--width 12] [OPTIONS OF hetero-spec demo]
 
-replay: accept lengths on texts that repeat their prompts (benchmarks/ngram_texts.py): a walk along each answer, no model
-is asked. Both corpora are fed as their workers feed them, requests one after the other; SGLang's is also given whole
-prompts, which its worker does not do, with both of its ways to match.
+replay: accept lengths on texts that repeat their prompts (benchmarks/ngram_texts.py): a walk along each answer, no
+model is asked. Both corpora are fed as their workers feed them, requests one after the other; SGLang's is also given
+whole prompts, which its worker does not do, with both of its ways to match. Exit code 1 where any of them accepts more.
 serve: three real servers (no speculation, NGRAM, HETERO with an n-gram drafter alone) on the demo's prompts, passes
-alternating; prompts come again in each pass, to all alike. Exit code 1 where NGRAM accepts more.
+alternating; prompts come again in each pass, to all alike. Exit code 1 where NGRAM
+accepts more.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sglang_hetero_spec.commands.checked import checked_pool
 from sglang_hetero_spec.commands.output import DONE, FAILED
 from sglang_hetero_spec.commands.progress import Reporter
 from sglang_hetero_spec.demo import measure
-from sglang_hetero_spec.demo.arms import HETERO, NONE, Arm, plan_servers
+from sglang_hetero_spec.demo.arms import HETERO, NGRAM, NONE, TITLES, Arm, plan_servers
 from sglang_hetero_spec.demo.machine import describe
 from sglang_hetero_spec.demo.options import DemoOptions, from_arguments
 from sglang_hetero_spec.demo.run import _target
@@ -37,20 +38,21 @@ from sglang_hetero_spec.serving.interrupt import terminated_like_interrupted
 from sglang_hetero_spec.serving.server import ServerPlan
 
 TARGET = Path(sglang_hetero_spec.__file__).parent / "demo" / "assets" / "target"
-NGRAM, OURS = "ngram", "hetero ngram"
+OURS = "hetero ngram"
+TOPK = 10
 # Its default of ten million nodes is more memory than a test machine has.
 NGRAM_CAPACITY = "1000000"
 DEFAULTS = ("--num-prompts", "48", "--passes", "3", "--concurrency", "1", "--target-params", "100M")
 
 
 def shape(width: int) -> dict[str, int]:
-    """As deep as SGLang's trie lets a tree be, and as broad as its default."""
-    return {"num_steps": min(width - 1, 17), "topk": 10, "num_draft_tokens": width}
+    """As deep as it can be, and as broad as SGLang's by default."""
+    return {"num_steps": width - 1, "topk": TOPK, "num_draft_tokens": width}
 
 
 def proposers(width: int) -> dict[str, Proposer]:
     return {
-        "ours": Ours(**shape(width)),
+        "ours": Ours(width - 1, TOPK, width),
         "SGLang": SGLangs(width),
         "SGLang, PROB": SGLangs(width, "PROB"),
         "SGLang, whole prompts": SGLangs(width, whole_prompts=True),
@@ -118,7 +120,7 @@ def plan(target: Path, pool: object, options: DemoOptions, width: int) -> list[S
     flags += ("--speculative-ngram-capacity", NGRAM_CAPACITY)
     found = {one.name: one for one in plan_servers(target, pool, options)}  # type: ignore[arg-type]
     common = found[NONE]
-    return [common, replace(common, name=NGRAM, args=(*common.args, *flags), title="NGRAM"), found[HETERO]]
+    return [common, replace(common, name=NGRAM, options=(*common.options, *flags), title=TITLES[NGRAM]), found[HETERO]]
 
 
 def show(results: Results) -> bool:

@@ -53,9 +53,10 @@ def file_texts(paths: Sequence[Path], target: str, max_tokens: int) -> Iterator[
 
 def _text(path: Path, max_tokens: int) -> str:
     try:
-        if path.stat().st_size > max_tokens * _MOST_BYTES_PER_TOKEN:
+        size = path.stat().st_size
+        if size > max_tokens * _MOST_BYTES_PER_TOKEN:
             raise CorpusError(
-                f"{path} has {path.stat().st_size:,} bytes, more than {max_tokens:,} tokens can be; give a smaller file."
+                f"{path} has {size:,} bytes, more than {max_tokens:,} tokens can be; give a smaller file."
             )
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -12,9 +12,11 @@ from sglang_hetero_spec.pool import Pool
 from sglang_hetero_spec.serving.server import ServerPlan
 
 NONE, STANDALONE, HETERO, ONE_DRAFTER = "none", "standalone", "hetero", "hetero_general"
+NGRAM = "ngram"  # measured by benchmarks
 TITLES = {
     NONE: "no speculation",
     STANDALONE: "STANDALONE",
+    NGRAM: "NGRAM",
     HETERO: "HETERO",
     ONE_DRAFTER: "HETERO, general drafter only",
 }
