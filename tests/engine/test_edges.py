@@ -47,7 +47,7 @@ def test_up_to_the_context_limit(hetero: Server, reference: Reference, same_toke
         for number, (drafter, room) in enumerate(
             zip(
                 (*CHAINS, *TREES, *SELF, *FOREIGN, *COPIES),
-                (7, 12, 20, 33, 50, 8, 70, 9, 16, 7, 11, 30, 60, 18, 15, 6),
+                (7, 12, 20, 33, 50, 8, 70, 9, 16, 7, 11, 30, 60, 18, 15, 8),
                 strict=True,
             )
         )
