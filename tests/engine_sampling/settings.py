@@ -18,6 +18,7 @@ TLI, SLEM, SLRS = "tli", "slem", "slrs"
 MIXED_PAIR = f"{TLI}+{CHAIN}"
 # Proposes what was drawn before.
 NGRAM = "ngram"
+NGRAM_PAIR = f"{CHAIN}+{NGRAM}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ SETTINGS: dict[str, tuple[Group, ...]] = {
         Group(Params(), MIXED_PAIR),
         Group(Params(), NGRAM),
         Group(COOL, NGRAM),
+        Group(Params(), NGRAM_PAIR),
     ),
 }
 
