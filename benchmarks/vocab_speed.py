@@ -29,7 +29,7 @@ DRAFTERS = {
     "tli-bpe": ("bpe-tli", "tli", 4, 5),
     "slem-bpe": ("bpe", "slem", 5, 5),
     "slem-sentencepiece": ("sentencepiece", "slem", 6, 5),
-    "slem-bytes": ("bytes", "slem", 16, 5),
+    "slem-bytes": ("bytes", "slem", 24, 5),
 }
 DEFAULTS = ("--num-prompts", "48", "--passes", "3", "--concurrency", "1", "--target-params", "300M")
 LEAST_LENGTH = {"tli": 0.90, "slem": 0.95}

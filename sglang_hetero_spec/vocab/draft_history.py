@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sglang_hetero_spec.vocab.boundary import CONTEXT_TOKENS, Boundaries, Tail, incomplete
 from sglang_hetero_spec.vocab.intersection import NO_TOKEN, Intersection
+from sglang_hetero_spec.vocab.openings import Openings
 from sglang_hetero_spec.vocab.token_bytes import TokenBytes
 
 
@@ -25,15 +26,19 @@ class Change:
 
 
 class DraftHistory:
-    """tokens: the drafter's ids. held: bytes at the end of the committed text that are not a whole character yet; the
-    drafter has not read them, so its next draft should begin with them."""
+    """tokens: the drafter's ids. held: bytes at the end of the committed text that the drafter has not read, so that
+    its next draft should begin with them: a character that is not whole yet and, where there are `openings`, the last
+    token if there is more than one way to go on from its beginning."""
 
-    def __init__(self, draft: Boundaries, target: TokenBytes, shared: Intersection) -> None:
+    def __init__(
+        self, draft: Boundaries, target: TokenBytes, shared: Intersection, openings: Openings | None = None
+    ) -> None:
         self.tokens: list[int] = []
         self.held = b""
         self._draft = draft
         self._target = target
         self._shared = shared
+        self._openings = openings
         self._has_text = False
 
     def commit(self, target_tokens: Sequence[int], proposed: Sequence[int] = ()) -> Change:
@@ -118,6 +123,15 @@ class DraftHistory:
         self.held = rest[size:]
         if size:
             self._replace_tail(tail, self._draft.side.encode(tail.data + rest[:size]))
+        if not self.held:
+            self._hold_last()
+
+    def _hold_last(self) -> None:
+        """Never the only token: there must be one to read."""
+        piece = self._draft.side.table.piece(self.tokens[-1]) if len(self.tokens) > 1 else None
+        if piece and self._openings is not None and len(self._openings.beginning(piece)) > 1:
+            self.tokens.pop()
+            self.held = piece
 
     def _replace_tail(self, tail: Tail, new: list[int]) -> None:
         """new: what the drafter would write for the tail and what follows it.
