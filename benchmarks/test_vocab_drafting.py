@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from loaded_drafter import TARGET, batch_of, pairing_with, room_of, runner_of, spec_of
+from loaded_drafter import NUM_STEPS, TARGET, batch_of, pairing_with, room_of, runner_of, spec_of
 from transformers import AutoTokenizer
 
 from sglang_hetero_spec import cpu
@@ -34,20 +34,25 @@ def committed(num_tokens: int) -> list[int]:
 
 
 def step_times(drafter, record: Callable[[list[list[int]]], None], size: int, length: int) -> list[float]:
-    """Seconds of each proposal. record: puts committed tokens where the drafter reads them."""
-    text = committed(length + 3 * STEPS)
-    texts = [text[:length] for _ in range(size)]
+    """Seconds of each proposal, of which none, one, two, ... are accepted in turn, and a token of the target follows.
+
+    record: puts committed tokens where the drafter reads them.
+    """
+    text = itertools.cycle(committed(length))
+    texts = [list(itertools.islice(text, length)) for _ in range(size)]
     for number in range(size):
         drafter.admit(str(number))
     record(texts)
-    drafter.propose(batch_of(texts, newcomers=True))
+    tree = drafter.propose(batch_of(texts, newcomers=True))
     times = []
     for step in range(STEPS):
-        texts = [text[: length + 1 + step * 2 + step % 2] for _ in range(size)]
+        for number, mine in enumerate(texts):
+            num_accepted = min((step + number) % (NUM_STEPS + 1), tree.proposed[number])
+            mine += [*tree.tokens[number, 1 : 1 + num_accepted].tolist(), next(text)]
         record(texts)
         batch = batch_of(texts, newcomers=False)
         start = time.perf_counter()
-        drafter.propose(batch)
+        tree = drafter.propose(batch)
         times.append(time.perf_counter() - start)
     return times
 

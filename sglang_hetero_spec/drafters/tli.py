@@ -6,7 +6,7 @@ touched. What the target writes and the drafter has no token for is read as the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -64,6 +64,9 @@ class _FedRow(Sequence[int]):
 
     def __len__(self) -> int:
         return len(self._fed.rows[self._row])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._fed.rows[self._row])
 
     def __getitem__(self, index: int) -> int:  # type: ignore[override]
         return self._fed.rows[self._row][index]

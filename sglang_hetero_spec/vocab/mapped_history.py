@@ -51,7 +51,9 @@ class MappedHistory:
                 self.tokens += self._readings.begin
             self.tokens += read
         feed = self.tokens[num_old:]
-        same = next((i for i, (a, b) in enumerate(zip(proposed, feed, strict=False)) if a != b), None)
-        if same is None:
-            same = min(len(proposed), len(feed))
+        same = 0
+        for expected, token_id in zip(proposed, feed, strict=False):
+            if expected != token_id:
+                break
+            same += 1
         return Change(num_keep=num_old + same, feed=tuple(feed[same:]))

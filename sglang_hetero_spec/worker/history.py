@@ -11,6 +11,9 @@ import torch
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
+# What a verify step commits, or a few of them; prompts are more.
+_STEP_TOKENS = 32
+
 
 class TokenHistory:
     """tokens: [rows, max_len] int64; row r of SGLang's req_to_token table holds its request's tokens 0, 1, ...
@@ -64,13 +67,16 @@ class TokenHistory:
         return self.tokens[rows, positions.clamp(max=self.max_len - 1)]
 
     def read_ranges(self, rows: torch.Tensor, starts: Sequence[int], ends: Sequence[int]) -> list[list[int]]:
-        """Tokens [start, end) of each row, on the host. rows: [b]."""
-        # Slices and one copy: for a few tokens of a few requests this is quicker than indexing.
+        """Tokens [start, end) of each row, on the host; none where end is not above start. rows: [b]."""
+        lens = [max(0, end - start) for start, end in zip(starts, ends, strict=True)]
+        width = max(lens)
+        if width <= _STEP_TOKENS:
+            positions = torch.tensor(starts, device=rows.device).unsqueeze(1) + torch.arange(width, device=rows.device)
+            found = self.read(rows.unsqueeze(1), positions).tolist()
+            return [tokens[:length] for tokens, length in zip(found, lens, strict=True)]
         parts = [self.tokens[row, start:end] for row, start, end in zip(rows.tolist(), starts, ends, strict=True)]
-        if len(parts) == 1:
-            return [parts[0].tolist()]
         together = iter(torch.cat(parts).tolist())
-        return [list(itertools.islice(together, len(part))) for part in parts]
+        return [list(itertools.islice(together, length)) for length in lens]
 
 
 def prefill_places(batch: ScheduleBatch, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
