@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import sglang_hetero_spec
 from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.growing import chain_room
+from sglang_hetero_spec.drafters.sequences import Sequences
 from sglang_hetero_spec.pool import DrafterSpec
 from sglang_hetero_spec.vocab.pairing import Pairing, pair
 from tests.support.sglang_layers import as_sglang_layer
@@ -77,3 +79,18 @@ def batch_of(texts: list[list[int]], newcomers: bool) -> DraftBatch:
 
 def room_of(vocab: str) -> int:
     return chain_room(spec_of(vocab))
+
+
+def own_sequences(name: str, columns: Sequence[int] | None = None) -> Sequences:
+    """Of that drafter, for which SGLang is imported. columns: the only draft ids that logits are wanted of."""
+    from sglang_hetero_spec.worker.cpu_draft_model import CpuDraftModel
+    from sglang_hetero_spec.worker.draft_model import Head
+    from sglang_hetero_spec.worker.history import TokenHistory
+    from sglang_hetero_spec.worker.own_sequences import OwnSequences
+
+    runner = runner_of(name, 40_000)
+    ids = None if columns is None else torch.tensor(list(columns))
+    head = Head(runner.model_config.vocab_size if ids is None else len(ids), ids)
+    sequences = OwnSequences(CpuDraftModel(0, runner, head, NUM_STEPS + 1))
+    sequences.attach(TokenHistory(ROWS, MAX_LEN, "cpu"))
+    return sequences

@@ -20,6 +20,7 @@ from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
 from sglang_hetero_spec.drafters.growing import chain_room
 from sglang_hetero_spec.drafters.registry import build_drafter
 from sglang_hetero_spec.pool import DrafterSpec, load_pool, local_folder
+from sglang_hetero_spec.vocab.mid_text import MidText
 from sglang_hetero_spec.vocab.pairing import Pairing
 from sglang_hetero_spec.worker.budget import check_target, draft_cell_bytes, print_budget
 from sglang_hetero_spec.worker.committed import CommittedTokens
@@ -27,7 +28,7 @@ from sglang_hetero_spec.worker.cpu_draft_model import build_draft_model
 from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
 from sglang_hetero_spec.worker.draft_model import Head, SGLangDraftModel, SharedState
 from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
-from sglang_hetero_spec.worker.foreign import check_foreign, pair_with_target
+from sglang_hetero_spec.worker.foreign import check_fit, check_foreign, pair_with_target
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.loading import DraftWorkers, native_context
 from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, merge_trees
@@ -81,6 +82,7 @@ class HeteroWorker(BaseSpecWorker):
         # By the names of their drafters.
         self._models: dict[str, SGLangDraftModel] = {}
         self._sequences: dict[str, OwnSequences] = {}
+        self._own_tokenizers: dict[str, MidText] = {}
         self._committed = CommittedTokens()
         self._draft_cell_bytes = 0
         self.drafters: list[Drafter] = [build_drafter(spec, self) for spec in self.pool.drafters]
@@ -122,6 +124,7 @@ class HeteroWorker(BaseSpecWorker):
         model = build_draft_model(drafter=0, runner=runner, head=Head(size, logit_ids), room=room)
         self._models[spec.name] = model
         self._sequences[spec.name] = OwnSequences(model)
+        self._own_tokenizers[spec.name] = pairing.draft
         self._draft_cell_bytes += math.ceil(slots_per_token * draft_cell_bytes(runner))
         return self._sequences[spec.name]
 
@@ -156,6 +159,13 @@ class HeteroWorker(BaseSpecWorker):
     def _kv_pool(self, spec: DrafterSpec) -> int:
         """Adapters write into the KV pool of their base."""
         return self.pool.drafter_index(spec.base or spec.name)
+
+    def init_cuda_graphs(self) -> None:
+        super().init_cuda_graphs()
+        with draft_tp_context(self._draft_worker.parallel_layout):
+            for name, draft in self._own_tokenizers.items():
+                check_fit(self.pool.drafter(name), self._sequences[name], draft, self.device)
+        self._own_tokenizers.clear()
 
     @property
     def spec_v2_attn_backends(self) -> tuple:
