@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sglang_hetero_spec.ngram.confidence import Confidence
+from sglang_hetero_spec.ngram.confidence import Confidence, level_of
 from sglang_hetero_spec.ngram.matches import NO_TOKEN, Matches
 from sglang_hetero_spec.ngram.proposal import followed, grow, learn, next_tokens
 
@@ -52,6 +52,15 @@ def test_the_longest_context_is_believed_first_and_branches_come_from_others() -
 def test_a_chain_follows_one_place() -> None:
     own = matches((3, [1, 2, 3]), (3, [1, 4, 5]))
     assert grow(followed((own, Confidence())), num_steps=3, topk=1, num_nodes=3).tokens == [1, 2, 3]
+
+
+def test_a_token_of_a_longer_context_takes_nothing_from_the_shorter_ones() -> None:
+    """What is left when it is wrong is for the others."""
+    confidence = Confidence()
+    found = next_tokens(followed((matches((9, [1]), (2, [1]), (2, [1]), (2, [2])), confidence)), 0)
+    first = confidence.hit(level_of(9))
+    assert found[1] == pytest.approx(first)
+    assert found[2] == pytest.approx((1 - first) * confidence.hit(level_of(2)))
 
 
 def test_frequent_tokens_are_likelier() -> None:
