@@ -75,8 +75,11 @@ class AnswerHead:
     """Makes a causal model score chosen positions only.
 
     A hook selects them in front of the output layer, so whatever the model does to its logits afterwards still happens.
-    only: int64 [n], the ids that are scored (V is n then); None for all.
+    only: int64 [n], the ids that are scored (V is n then); None for all. num_exits: how often each position is scored
+    (`exits.ExitHead`); logits are [num_exits * N, V] then, the whole model's last.
     """
+
+    num_exits = 1
 
     def __init__(self, model: Any, only: Tensor | None = None) -> None:
         head: nn.Module = model.get_output_embeddings()

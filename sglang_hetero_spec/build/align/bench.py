@@ -74,6 +74,11 @@ class Bench:
         """What the drafter may propose; None for all it has."""
         return None if self.own is None else self.own.draft_ids
 
+    @property
+    def exits(self) -> tuple[int, ...]:
+        """Of a sorted drafter; none of another."""
+        return tuple(self.settings.exits or ())
+
     def budget(self) -> dict[str | None, int]:
         """Tokens for each task."""
         groups = by_task(self.split.train)
@@ -159,7 +164,7 @@ class Bench:
             optimizer=self.optimizer, learning_rate=self.learning_rate, weight_decay=s.weight_decay,
             num_steps=s.num_steps, batch_tokens=s.batch_tokens, patience=s.patience,
             checkpoints_kept=s.checkpoints_kept, evaluate_at=evaluation_steps(steps, evaluations), steps=steps,
-            world=world, only=self.draft_ids,
+            world=world, only=self.draft_ids, exits=self.exits,
         )  # fmt: skip
 
     def probe(self, start: Start) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def starts(settings: AlignSettings, has_base: bool, losses: Sequence[str], num_l
         return [Start("base", losses[0])]
     if settings.shape is not None:
         return [Start("shape", losses[0])]
+    if settings.exits is not None and isinstance(settings.layers, int):
+        return [Start("layers", losses[0], tuple(range(settings.layers)))]
     return [Start("layers", losses[0], layers) for layers in layer_choices(settings.layers, num_layers)]
 
 

@@ -13,12 +13,15 @@ from sglang_hetero_spec.build.align.batches import AnswerHead
 from sglang_hetero_spec.build.align.bench import Bench
 from sglang_hetero_spec.build.align.candidates import Start, choose, starts
 from sglang_hetero_spec.build.align.evaluate import OUTLIERS, Counts, measure_by_task
+from sglang_hetero_spec.build.align.exits import ExitHead
 from sglang_hetero_spec.build.align.export import export, save_dtype
 from sglang_hetero_spec.build.align.files import fingerprint
 from sglang_hetero_spec.build.align.models import load_config, load_model, num_layers
 from sglang_hetero_spec.build.align.opening import open_bench
 from sglang_hetero_spec.build.align.run import CURVE, AlignRequest
+from sglang_hetero_spec.build.align.settings import AlignSettings
 from sglang_hetero_spec.build.align.training import train
+from sglang_hetero_spec.build.sorted_file import write_exits
 from sglang_hetero_spec.pool import weights_sha256
 
 
@@ -30,7 +33,7 @@ def distil(request: AlignRequest, split: Split, work: Path, say: Callable[[str],
     teacher = bench.teacher(start, plan.tokens[-1])
     run = bench.run(start, plan, teacher, request.settings.evaluations, bench.name)
     say(f"{bench.name}: {len(bench.split.train)} answers, {plan.tokens[-1]:,} tokens, {run.steps} steps, {start.name}")
-    before = _measure(bench, bench.make_model(start).to(bench.device.name))
+    *_, before = _measure(bench, bench.make_model(start).to(bench.device.name))
     model, trained = train(
         lambda: bench.make_model(start), run, work, request.out / CURVE, request.settings, bench.device, say
     )
@@ -40,9 +43,12 @@ def distil(request: AlignRequest, split: Split, work: Path, say: Callable[[str],
         if PartialState().is_main_process:
             tokenizer = request.target if bench.own is None else request.base or request.tokenizer
             export(model, tokenizer, dtype, work / "final", request.out)
-    after = _measure(bench, _reload(bench))
+            if bench.exits:
+                write_exits(request.out, bench.exits)
+    by_exit = _measure(bench, _reload(bench))
+    after = by_exit[-1]
     return {
-        "task": request.task, "kind": "lora" if request.settings.lora else "standalone",
+        "task": request.task, "kind": _kind(request.settings),
         "start": {"source": start.source, "layers": list(start.layers), "base": request.base},
         "num_params": params, "weights_sha256": weights_sha256(request.out), "vocab_shared": bench.own is None,
         **_vocab(bench),
@@ -55,6 +61,7 @@ def distil(request: AlignRequest, split: Split, work: Path, say: Callable[[str],
         "trained": {"steps": trained.steps, "planned_steps": trained.planned_steps, "best_step": trained.best_step,
                     "tokens": trained.tokens},
         "heldout": {task: {"before": before[task].as_dict(), "after": after[task].as_dict()} for task in after},
+        **_heldout_by_exit(bench, by_exit),
         "heldout_ids": sorted({row.id for row in (*bench.split.dev, *bench.split.test)}),
         "probes": probes, "seconds": {"training": trained.seconds},
     }  # fmt: skip
@@ -84,11 +91,25 @@ def _reload(bench: Bench) -> Any:
     return PeftModel.from_pretrained(base, str(bench.request.out)).to(bench.device.name)
 
 
-def _measure(bench: Bench, model: Any) -> dict[str, Counts]:
+def _kind(settings: AlignSettings) -> str:
+    if settings.exits is not None:
+        return "sorted"
+    return "lora" if settings.lora else "standalone"
+
+
+def _measure(bench: Bench, model: Any) -> list[dict[str, Counts]]:
+    """At each exit, for each task."""
     s = bench.settings
-    return measure_by_task(
-        model.eval(), AnswerHead(model, bench.draft_ids), bench.split.test, s.num_steps, s.batch_tokens
-    )
+    head = ExitHead(model, bench.exits) if bench.exits else AnswerHead(model, bench.draft_ids)
+    return measure_by_task(model.eval(), head, bench.split.test, s.num_steps, s.batch_tokens)
+
+
+def _heldout_by_exit(bench: Bench, found: list[dict[str, Counts]]) -> dict[str, Any]:
+    """`heldout` has those of the whole model."""
+    if not bench.exits:
+        return {}
+    each = zip(bench.exits, found, strict=True)
+    return {"heldout_by_exit": {str(exit): {t: c.as_dict() for t, c in counts.items()} for exit, counts in each}}
 
 
 def _vocab(bench: Bench) -> dict[str, Any]:

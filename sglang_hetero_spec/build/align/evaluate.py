@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,41 +71,44 @@ def count(hits: Sequence[Sequence[bool]], num_steps: int) -> Counts:
 
 
 @torch.inference_mode()
-def first_choices(model: Any, head: AnswerHead, rows: Sequence[Row], batch_tokens: int) -> list[list[bool]]:
-    """For each row, for each token that is predicted: is it the model's first choice?"""
-    found: list[list[bool]] = [[] for _ in rows]
+def first_choices(model: Any, head: AnswerHead, rows: Sequence[Row], batch_tokens: int) -> list[list[list[bool]]]:
+    """At each exit, for each row, for each token that is predicted: is it the model's first choice?"""
+    found: list[list[list[bool]]] = [[[] for _ in rows] for _ in range(head.num_exits)]
     device = next(model.parameters()).device
     for batch in bucketed(rows, batch_tokens):
         tensors = {name: value.to(device) for name, value in as_tensors([rows[i] for i in batch]).items()}
         logits = head.logits(model, tensors["input_ids"], tensors["keep"])
-        hits = logits.argmax(-1) == tensors["tokens"]
-        for index, hit in zip(batch, hits.split([len(rows[i].scored[1]) for i in batch]), strict=True):
-            found[index] = hit.tolist()
+        hits = logits.argmax(-1).view(head.num_exits, -1) == tensors["tokens"]
+        sizes = [len(rows[i].scored[1]) for i in batch]
+        for exit, at_exit in enumerate(hits):
+            for index, hit in zip(batch, at_exit.split(sizes), strict=True):
+                found[exit][index] = hit.tolist()
     return found
 
 
 def measure(model: Any, head: AnswerHead, rows: Sequence[Row], num_steps: int, batch_tokens: int) -> Counts:
-    """Counts of `model` (left in its mode) on `rows`."""
+    """Counts of `model` (left in its mode) on `rows`; the sum over its exits where it has several."""
     was_training = model.training
     model.eval()
     hits = first_choices(model, head, rows, batch_tokens)
     model.train(was_training)
-    return count(hits, num_steps)
+    return total([count(at_exit, num_steps) for at_exit in hits])
 
 
 def measure_by_task(
     model: Any, head: AnswerHead, rows: Sequence[Row], num_steps: int, batch_tokens: int
-) -> dict[str, Counts]:
-    """Counts for each task in `rows`; those without a task are under `outliers`."""
-    return {
-        OUTLIERS if task is None else task: measure(model, head, mine, num_steps, batch_tokens)
-        for task, mine in by_task(rows).items()
-    }
+) -> list[dict[str, Counts]]:
+    """At each exit, counts for each task in `rows`; those without a task are under `outliers`."""
+    found: list[dict[str, Counts]] = [{} for _ in range(head.num_exits)]
+    for task, mine in by_task(rows).items():
+        for exit, hits in enumerate(first_choices(model, head, mine, batch_tokens)):
+            found[exit][OUTLIERS if task is None else task] = count(hits, num_steps)
+    return found
 
 
-def total(counts: Mapping[str, Counts]) -> Counts:
-    """The sum over tasks."""
-    columns = zip(*(found.numbers() for found in counts.values()), strict=True)
+def total(counts: Iterable[Counts]) -> Counts:
+    """Their sum."""
+    columns = zip(*(found.numbers() for found in counts), strict=True)
     return Counts.of_numbers([sum(column) for column in columns])
 
 

@@ -107,6 +107,10 @@ def num_layers(model: Any) -> int:
     return _layer_list(model)[1]
 
 
+def layer_list(model: Any) -> nn.ModuleList:
+    return model.get_submodule(_layer_list(model)[0])
+
+
 def _layer_list(model: Any) -> tuple[str, int]:
     count = model.config.num_hidden_layers
     for name, module in model.named_modules():

@@ -37,6 +37,8 @@ def open_bench(request: AlignRequest, split: Split, work: Path, say: Callable[[s
     said, read = _contexts(request, target.config)
     split = limited(split, said)
     own = _own_vocab(request, split, target, work)
+    if own is not None and settings.exits is not None:
+        raise AlignError("`exits` makes a sorted drafter, which reads the target's tokens; give a base that has them.")
     if own is not None:
         split = Split(*(own.rows(part) for part in _parts(split)))
     split = limited(split, read)

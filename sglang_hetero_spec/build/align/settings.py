@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -56,6 +57,8 @@ class AlignSettings(_Strict):
     the answers. `tli`: the target's tokens one by one, which every loss can compare. `slem`, `slrs`: the text in its
     own tokens, by `ce`. `auto`: `tli` where nearly all that the target writes is in both vocabularies, else `slem`.
     layers: without a base: how many of the target's layers, which ones, or "auto" (measured). shape: a fresh model.
+    exits: makes a sorted drafter (arXiv 2407.01955): the layers of each of its nested sub-models, ascending, the last
+    all that it has; the loss is the mean over them. `layers: N` then takes the target's first N.
     loss, layers "auto": each candidate is trained on `probe_tokens` (null: a twentieth of the budget); the best goes
     on.
     learning_rate: null takes 6e-3 (Muon), 1e-4 (AdamW) or 3e-4 (AdamW on LoRA).
@@ -80,6 +83,7 @@ class AlignSettings(_Strict):
     layers: Count | list[Annotated[int, Field(ge=0)]] | Literal["auto"] | None = None
     shape: ShapeSettings | None = None
     lora: LoraSettings | None = None
+    exits: list[Count] | None = None
     probe_tokens: Count | None = None
     heldout_share: Share = 0.1
     heldout_most: Annotated[int, Field(ge=2)] = 256
@@ -100,7 +104,20 @@ class AlignSettings(_Strict):
             raise ValueError("`layers` and `shape` exclude each other: give one")
         if self.lora is not None and (self.layers is not None or self.shape is not None):
             raise ValueError("`lora` needs a base drafter (--base), not `layers` or `shape`")
+        if self.exits is not None:
+            self._check_exits(self.exits)
         return self
+
+    def _check_exits(self, exits: list[int]) -> None:
+        if not exits or any(after <= before for before, after in pairwise(exits)):
+            raise ValueError(f"`exits` is {exits}: give numbers of layers, ascending, such as [1, 2, 4]")
+        if self.lora is not None:
+            raise ValueError("`exits` trains a whole model, `lora` an adapter: give one")
+        if self.shape is not None and exits[-1] != self.shape.num_hidden_layers:
+            raise ValueError(
+                f"`exits` ends with {exits[-1]}, but `shape` has {self.shape.num_hidden_layers} layers: the last exit is"
+                " all of them"
+            )
 
     def digest(self) -> str:
         """Hex SHA-256 of all fields."""

@@ -20,7 +20,8 @@ from sglang_hetero_spec.build.align.batches import AnswerHead, Collator, Planned
 from sglang_hetero_spec.build.align.curve import Curve, Point
 from sglang_hetero_spec.build.align.errors import AlignStopped, DivergedError
 from sglang_hetero_spec.build.align.evaluate import Counts, as_row, measure
-from sglang_hetero_spec.build.align.losses import LOGIT_LOSSES, cross_entropy, forward_kl_of_logits
+from sglang_hetero_spec.build.align.exits import ExitHead
+from sglang_hetero_spec.build.align.losses import LOGIT_LOSSES, cross_entropy, forward_kl_of_logits, log_probs
 from sglang_hetero_spec.build.align.optimizers import MuonAdamW, adamw
 from sglang_hetero_spec.build.align.plan import Plan
 from sglang_hetero_spec.build.align.teacher import FullTeacher, Teacher
@@ -31,7 +32,7 @@ _REPORT_EVERY_S = 5.0
 @dataclass(frozen=True)
 class Run:
     """One training: what it learns from and how. `evaluate_at`: steps, the last one included. only: ids that are scored
-    (None for all)."""
+    (None for all). exits: of a sorted drafter."""
 
     name: str
     rows: Sequence[Row]
@@ -50,6 +51,7 @@ class Run:
     steps: int
     world: int
     only: Tensor | None = None
+    exits: tuple[int, ...] = ()
 
 
 class AlignTrainer(Trainer):
@@ -57,7 +59,7 @@ class AlignTrainer(Trainer):
 
     def __init__(self, model: Any, args: TrainingArguments, run: Run, curve: Curve, say: Callable[[str], None]) -> None:
         self.run, self.curve = run, curve
-        self.answer_head = AnswerHead(model, run.only)
+        self.answer_head = ExitHead(model, run.exits) if run.exits else AnswerHead(model, run.only)
         self._loss_sum: float | None = None
         self._began, self._before = time.monotonic(), 0.0
         super().__init__(
@@ -81,17 +83,24 @@ class AlignTrainer(Trainer):
         self, model: Any, inputs: Mapping[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
         logits = self.answer_head.logits(model, inputs["input_ids"], inputs["keep"])
+        parts = logits.chunk(self.answer_head.num_exits)
         if self.run.teacher is None:
-            loss = cross_entropy(logits, inputs["tokens"])
+            losses = [cross_entropy(part, inputs["tokens"]) for part in parts]
         else:
-            loss = self._distance(logits, inputs, self.run.teacher)
+            losses = self._distances(parts, inputs, self.run.teacher)
+        loss = torch.stack(losses).mean()
         self._refuse_non_finite(loss.detach(), "loss")
         return loss
 
-    def _distance(self, logits: Tensor, inputs: Mapping[str, Tensor], teacher: Teacher) -> Tensor:
-        if self.run.loss == "forward_kl" and isinstance(teacher, FullTeacher):
-            return forward_kl_of_logits(logits, teacher.log_probs(inputs))
-        return LOGIT_LOSSES[self.run.loss](*teacher.pair(logits, inputs))
+    def _distances(self, parts: Sequence[Tensor], inputs: Mapping[str, Tensor], teacher: Teacher) -> list[Tensor]:
+        """Of the logits at each exit; the target is asked once."""
+        measure = LOGIT_LOSSES[self.run.loss]
+        if not isinstance(teacher, FullTeacher):
+            return [measure(*teacher.pair(logits, inputs)) for logits in parts]
+        wanted = teacher.log_probs(inputs)
+        if self.run.loss == "forward_kl":
+            return [forward_kl_of_logits(logits, wanted) for logits in parts]
+        return [measure(log_probs(logits, teacher.size), wanted) for logits in parts]
 
     def _clip_grad_norm(self, model: Any) -> Tensor:
         norm = super()._clip_grad_norm(model)

@@ -179,7 +179,7 @@ def test_the_target_itself_in_other_ids_is_always_right(shop: Path, tmp_path: Pa
     rows = toy.answers(shop / "target", per_task=8)
     vocab = OwnVocab.find(shop / "target", other, mode, rows, (258, 258), tmp_path)
     model = LlamaForCausalLM.from_pretrained(other).eval()
-    hits = first_choices(model, AnswerHead(model, vocab.draft_ids), vocab.rows(rows), 256)
+    (hits,) = first_choices(model, AnswerHead(model, vocab.draft_ids), vocab.rows(rows), 256)
     assert all(all(row) for row in hits) and sum(map(len, hits)) > 100
     asked = replace(toy.request(shop, tmp_path / "out", loss=loss, vocab=mode, epochs=0.5), base=str(other))
     made = align(asked).made
