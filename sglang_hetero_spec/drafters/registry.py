@@ -14,6 +14,7 @@ from sglang_hetero_spec.drafters.none import NoneDrafter
 from sglang_hetero_spec.drafters.sequences import Sequences
 from sglang_hetero_spec.drafters.slem import SlemDrafter
 from sglang_hetero_spec.drafters.slrs import SlrsDrafter, psi_plan, slrs_room
+from sglang_hetero_spec.drafters.sorted import SortedDrafter, SortedModel
 from sglang_hetero_spec.drafters.standalone import StandaloneDrafter
 from sglang_hetero_spec.drafters.text_tree import TextTree
 from sglang_hetero_spec.drafters.tli import TliDrafter
@@ -26,6 +27,9 @@ class DrafterHost(Protocol):
 
     def draft_model(self, spec: DrafterSpec) -> DraftModel:
         """The weights under spec.path, loaded by SGLang, with a KV pool of their own."""
+
+    def sorted_model(self, spec: DrafterSpec) -> SortedModel:
+        """The same, for a model that may leave behind some of its layers."""
 
     def native_context(self, spec: DrafterSpec) -> int | None:
         """Tokens of context that the model of `spec` was made for."""
@@ -81,6 +85,10 @@ def _ngram(spec: DrafterSpec, host: DrafterHost) -> Drafter:
     return NgramDrafter(spec, host.committed_tokens(), host.target_vocab_size)
 
 
+def _sorted(spec: DrafterSpec, host: DrafterHost) -> Drafter:
+    return SortedDrafter(spec, host.sorted_model(spec), host.native_context(spec))
+
+
 def _none(spec: DrafterSpec, host: DrafterHost) -> Drafter:
     return NoneDrafter(spec)
 
@@ -88,6 +96,7 @@ def _none(spec: DrafterSpec, host: DrafterHost) -> Drafter:
 KINDS: dict[str, Callable[[DrafterSpec, DrafterHost], Drafter]] = {
     "standalone": _standalone,
     "ngram": _ngram,
+    "sorted": _sorted,
     "none": _none,
 }
 VOCABS: dict[str, Callable[[DrafterSpec, DrafterHost], Drafter]] = {

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class MemoryRow:
     name: str
     weight_bytes: int
-    cell_bytes: int  # KV bytes per token
+    cell_bytes: int  # KV bytes per token, with what else is kept of each
     kv_bytes: int
 
 
@@ -57,14 +57,15 @@ def check_target(runner: ModelRunner) -> None:
 def memory_rows(target: ModelRunner, models: Mapping[str, SGLangDraftModel]) -> list[MemoryRow]:
     """models: by their drafters' names."""
     rows = [_row("(target)", target)]
-    rows += [_row(name, model.runner) for name, model in models.items()]
+    rows += [_row(name, model.runner, model.hidden_cell_bytes) for name, model in models.items()]
     return rows
 
 
-def _row(name: str, runner: ModelRunner) -> MemoryRow:
+def _row(name: str, runner: ModelRunner, hidden_cell_bytes: int = 0) -> MemoryRow:
     weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in runner.model.parameters())
     kv_bytes = sum(runner.token_to_kv_pool.get_kv_size_bytes())
     slots = runner.token_to_kv_pool.size + runner.page_size
+    kv_bytes += slots * hidden_cell_bytes
     return MemoryRow(name, weight_bytes, kv_bytes // slots, kv_bytes)
 
 

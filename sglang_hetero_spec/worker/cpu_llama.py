@@ -45,7 +45,7 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class GatheredKV:
-    """Keys and values of b requests, one pair [b, C, kv heads, head size] per layer; column i is token i."""
+    """Keys and values of b requests, one pair [b, C, kv heads, head size] per layer read; column i is token i."""
 
     members: torch.Tensor  # [b, 1], 0..b-1
     columns: torch.Tensor  # [C], 0..C-1
@@ -81,24 +81,40 @@ class CpuLlama:
         self._final_norm = model.model.norm.weight
         self._head = model.lm_head.weight[:vocab_size]
         self._layers = [_layer_weights(layer, runner.token_to_kv_pool) for layer in model.model.layers]
-        # A multiplication and an addition per weight; attention left out.
-        self.operations_per_token = 2 * (self._head.numel() + sum(layer.num_weights for layer in self._layers))
+        self.hidden_size, self.dtype = self._embeddings.shape[1], self._embeddings.dtype
+        self.operations_per_token = self.operations(slice(None))
 
-    def gather(self, slots: torch.Tensor) -> GatheredKV:
+    def operations(self, layers: slice) -> int:
+        """Of one token through these layers and the head: a multiplication and an addition per weight; attention left
+        out."""
+        return 2 * (self._head.numel() + sum(layer.num_weights for layer in self._layers[layers]))
+
+    def gather(self, slots: torch.Tensor, layers: slice = slice(None)) -> GatheredKV:
         """slots: [b, C] int64. Columns whose slot is not the request's yet hold anything, and are not visible."""
         batch_size, width = slots.shape
         return GatheredKV(
             members=torch.arange(batch_size).unsqueeze(1),
             columns=torch.arange(width),
-            layers=[(_rows(layer.key_pool, slots), _rows(layer.value_pool, slots)) for layer in self._layers],
+            layers=[(_rows(layer.key_pool, slots), _rows(layer.value_pool, slots)) for layer in self._layers[layers]],
         )
 
     def read(self, tokens: Tokens, kv: GatheredKV) -> torch.Tensor:
         """Write the tokens' keys and values everywhere; their last hidden states, [b, w, hidden], normed."""
-        hidden = self._embeddings[tokens.ids]
+        return self.normed(self.read_layers(self.embed(tokens.ids), tokens, kv))
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        return self._embeddings[ids]
+
+    def read_layers(
+        self, hidden: torch.Tensor, tokens: Tokens, kv: GatheredKV, layers: slice = slice(None)
+    ) -> torch.Tensor:
+        """Through these layers, for which `kv` was gathered; hidden: [b, w, hidden], in front of the first of them."""
         cos, sin = self._cos_sin[tokens.positions].to(hidden.dtype).unsqueeze(2).chunk(2, dim=-1)
-        for layer, gathered in zip(self._layers, kv.layers, strict=True):
+        for layer, gathered in zip(self._layers[layers], kv.layers, strict=True):
             hidden = self._layer(hidden, cos, sin, tokens, kv.members, layer, gathered)
+        return hidden
+
+    def normed(self, hidden: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(hidden, hidden.shape[-1:], self._final_norm, self._eps)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -69,6 +69,9 @@ class SGLangDraftModel:
     drafter: the drafter's number in `SharedState.written`.
     """
 
+    # Bytes that are kept of every token beside its keys and values.
+    hidden_cell_bytes = 0
+
     def __init__(self, drafter: int, runner: ModelRunner, head: Head) -> None:
         self.drafter = drafter
         self.runner = runner

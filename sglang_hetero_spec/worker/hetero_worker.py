@@ -35,6 +35,7 @@ from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_propos
 from sglang_hetero_spec.worker.metrics import build_metrics
 from sglang_hetero_spec.worker.own_sequences import OwnSequences
 from sglang_hetero_spec.worker.request_state import RequestState, state_of
+from sglang_hetero_spec.worker.sorted_model import SortedCpuModel, build_sorted_model
 from sglang_hetero_spec.worker.step_record import StepRecord
 from sglang_hetero_spec.worker.verify_input import build_verify_input
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
@@ -106,6 +107,18 @@ class HeteroWorker(BaseSpecWorker):
         )
         self._models[spec.name] = model
         self._draft_cell_bytes += draft_cell_bytes(model.runner)
+        return model
+
+    def sorted_model(self, spec: DrafterSpec) -> SortedCpuModel:
+        model = build_sorted_model(
+            spec=spec,
+            drafter=self.pool.drafter_index(spec.name),
+            runner=self._draft_worker.load(spec),
+            head=Head(self._vocab_size),
+            room=chain_room(spec),
+        )
+        self._models[spec.name] = model
+        self._draft_cell_bytes += draft_cell_bytes(model.runner) + model.hidden_cell_bytes
         return model
 
     def native_context(self, spec: DrafterSpec) -> int | None:

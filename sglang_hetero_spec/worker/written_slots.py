@@ -24,6 +24,10 @@ class WrittenSlots:
         num_pools = max(kv_pools, default=-1) + 1
         self.writers = torch.full((num_pools, num_slots), NOBODY, dtype=torch.int16, device=device)
 
+    @property
+    def num_slots(self) -> int:
+        return self.writers.shape[1]
+
     def clear(self, slots: torch.Tensor) -> None:
         """The target has written `slots` anew: no drafter has."""
         self.writers[:, slots] = NOBODY

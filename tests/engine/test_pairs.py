@@ -11,7 +11,15 @@ from tests.engine.fleet import Reference, ask
 from tests.engine.pools import EVERYONE, FOREIGN
 from tests.support.servers import Server
 
-PAIRS = ("chain-1+chain-6", "chain-3+tree-2", "tree-3+chain-1", "tli-bpe+chain-3", "chain-3+slem-bytes", "chain-3+copies-tree", "copies-chain+tree-2")
+PAIRS = (
+    "chain-1+chain-6",
+    "chain-3+tree-2",
+    "tree-3+chain-1",
+    "tli-bpe+chain-3",
+    "chain-3+slem-bytes",
+    "chain-3+copies-tree",
+    "copies-chain+tree-2",
+)
 NUM_TOKENS = 64
 
 
