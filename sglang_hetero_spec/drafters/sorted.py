@@ -36,8 +36,8 @@ class SortedModel(Protocol):
         """Read one more token, `offset` places behind the root, tokens [b]; logits after it, [b, V]."""
 
     def read_deeper(self, batch: DraftBatch, exit: int, members: Sequence[int]) -> torch.Tensor:
-        """Bring the tokens read last of these of the b requests from exit - 1 to `exit`, and with them whatever was left
-        behind there; logits [members, V]."""
+        """Bring the tokens that these of the b requests read last from exit - 1 to `exit`, and with them whatever was
+        left behind there; logits [members, V]."""
 
 
 class SortedDrafter(Drafter):

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
 
 # What float32 depends on (PyTorch 2.14, MKL 2024.2, AVX-512; held by tests/worker/test_sorted_model.py). MKL's product
-# gives a row the same bits among 4 rows, 8, 12 and so on, on any number of threads, but not among 1 to 3 nor, on several
-# threads, among 5, 6 or 7. PyTorch's attention gives a query the same bits among 4 or more, and takes keys in blocks of
-# 512, of which only the last may be shorter: masked keys at its end change nothing where it has a multiple of 16 keys,
-# but not from 208 to 368, which MKL sums in another order.
+# gives a row the same bits among 4 rows, 8, 12 and so on, on any number of threads, but not among 1 to 3 nor, on
+# several threads, among 5, 6 or 7. PyTorch's attention gives a query the same bits among 4 or more, and takes keys in
+# blocks of 512, of which only the last may be shorter: masked keys at its end change nothing where it has a multiple of
+# 16 keys, but not from 208 to 368, which MKL sums in another order.
 ROWS = 4
 KEYS, KEY_BLOCK, SUMMED_OTHERWISE, SUMMED_ALIKE = 16, 512, 192, 384
 # Filled positions are noted for other requests with the same prefix when so many are new.

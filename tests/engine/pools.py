@@ -20,6 +20,9 @@ SELF = tuple(SELF_STEPS)
 BRIEF = "brief"  # made for BRIEF_CONTEXT tokens only
 BRIEF_CONTEXT = 96
 COPIES = ("copies-tree", "copies-chain")  # of kind ngram
+# The target as a sorted drafter that was not trained for it: leaves early now and then, never, and always.
+SORTED = {"sorted-some": (0.3, 0.5), "sorted-whole": (1.0, 1.0), "sorted-first": ()}
+SORTED_STEPS = 4
 EVERYONE = (*CHAINS, "none", *TREES, *COPIES)
 # Drafters with a vocabulary of their own, by name: model of tests/models, vocab, shape.
 FOREIGN_MODELS = Path(__file__).parents[1] / "models"
@@ -85,6 +88,7 @@ def write_pool(folder: Path, models: Models) -> Path:
         {"name": "none", "kind": "none"},
         {"name": COPIES[0], "kind": "ngram", "num_steps": 8, "topk": 4, "num_draft_tokens": 12},
         {"name": COPIES[1], "kind": "ngram", "num_steps": 5, "topk": 1, "capacity": 4096},
+        *(_sorted(name, models.target, thresholds) for name, thresholds in SORTED.items()),
         *_foreign_drafters(models),
     ]
     return write_manifest(folder / "pool", drafters, fallback="chain-3")
@@ -107,6 +111,14 @@ def _chain(name: str, path: Path, num_steps: int) -> dict:
 
 def _tree(name: str, path: Path, **shape: int) -> dict:
     return {"name": name, "kind": "standalone", "path": str(path), "external": True, "vocab": "shared", **shape}
+
+
+def _sorted(name: str, path: Path, thresholds: tuple[float, ...]) -> dict:
+    """Exits behind the first layer, the middle ones, and the last."""
+    layers = json.loads((path / "config.json").read_text())["num_hidden_layers"]
+    exits = sorted({1, max(1, layers // 2), layers})[: len(thresholds) + 1]
+    shape = {"num_steps": SORTED_STEPS, "exits": exits, "thresholds": thresholds[: len(exits) - 1]}
+    return {"name": name, "kind": "sorted", "path": str(path), "external": True, **shape}
 
 
 def _copy_with_context(source: Path, path: Path, num_tokens: int) -> Path:

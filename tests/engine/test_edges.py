@@ -10,7 +10,7 @@ import requests
 from tests.engine.cases import Case
 from tests.engine.compare import Comparison
 from tests.engine.fleet import Reference, ask
-from tests.engine.pools import CHAINS, COPIES, EVERYONE, FOREIGN, SELF, TREES, Models
+from tests.engine.pools import CHAINS, COPIES, EVERYONE, FOREIGN, SELF, SORTED, TREES, Models
 from tests.support.servers import Server
 
 
@@ -23,7 +23,7 @@ def test_prompts_of_one_token(hetero: Server, reference: Reference, same_tokens:
     """Ids; shorter than any drafter's window."""
     cases = [
         Case([10 + number] * length, drafter=drafter)
-        for number, drafter in enumerate((*EVERYONE, *SELF, *FOREIGN))
+        for number, drafter in enumerate((*EVERYONE, *SELF, *SORTED, *FOREIGN))
         for length in ((1, 2, 3) if drafter not in FOREIGN else (1,))
     ]
     same_tokens.answers(cases, reference.answers(cases), ask(hetero, cases))
@@ -35,7 +35,7 @@ def test_few_new_tokens(
 ) -> None:
     cases = [
         Case(prompts[number], drafter=drafter).with_params(max_new_tokens=num_tokens)
-        for number, drafter in enumerate((*EVERYONE, *SELF, *FOREIGN))
+        for number, drafter in enumerate((*EVERYONE, *SELF, *SORTED, *FOREIGN))
     ]
     same_tokens.answers(cases, reference.answers(cases), ask(hetero, cases))
 
@@ -46,8 +46,8 @@ def test_up_to_the_context_limit(hetero: Server, reference: Reference, same_toke
         Case(_ids(number, context - room), drafter=drafter).with_params(max_new_tokens=room - 1)
         for number, (drafter, room) in enumerate(
             zip(
-                (*CHAINS, *TREES, *SELF, *FOREIGN, *COPIES),
-                (7, 12, 20, 33, 50, 8, 70, 9, 16, 7, 11, 30, 60, 18, 15, 8),
+                (*CHAINS, *TREES, *SELF, *FOREIGN, *COPIES, *SORTED),
+                (7, 12, 20, 33, 50, 8, 70, 9, 16, 7, 11, 30, 60, 18, 15, 8, 10, 25, 40),
                 strict=True,
             )
         )

@@ -12,13 +12,8 @@ from tests.engine.pools import EVERYONE, FOREIGN
 from tests.support.servers import Server
 
 PAIRS = (
-    "chain-1+chain-6",
-    "chain-3+tree-2",
-    "tree-3+chain-1",
-    "tli-bpe+chain-3",
-    "chain-3+slem-bytes",
-    "chain-3+copies-tree",
-    "copies-chain+tree-2",
+    *("chain-1+chain-6", "chain-3+tree-2", "tree-3+chain-1", "tli-bpe+chain-3", "chain-3+slem-bytes"),
+    *("chain-3+copies-tree", "copies-chain+tree-2", "sorted-some+tree-2", "chain-1+sorted-first"),
 )
 NUM_TOKENS = 64
 

@@ -22,6 +22,7 @@ from tests.engine_sampling.settings import (
     SETTINGS,
     SLEM,
     SLRS,
+    SORTED,
     TLI,
     TREE,
     Group,
@@ -31,6 +32,7 @@ from tests.support.servers import Server, running_server
 from tests.support.tiny_models import write_noisy_copy, write_tiny_model
 
 PER_REQUEST = 1000
+LEAVING = {"exits": [1, 2], "thresholds": [0.25]}
 FIGURES: list[str] = []
 
 Draw = dict[Group, list[Tokens]]
@@ -117,6 +119,7 @@ def write_pool(folder: Path, target: Path) -> Path:
         {"name": TLI, **foreign, "vocab": "tli", "num_steps": 3},
         {"name": SLEM, **foreign, "vocab": "slem", "num_steps": 3, "num_draft_tokens": 5},
         {"name": SLRS, **foreign, "vocab": "slrs", "num_steps": 2},
+        {"name": SORTED, "kind": "sorted", "path": str(near), "external": True, "num_steps": 3, **LEAVING},
         {"name": NGRAM, "kind": "ngram", "num_steps": 2, "topk": 4, "num_draft_tokens": 12},
     ]
     return write_manifest(folder / "pool", drafters, fallback=CHAIN)

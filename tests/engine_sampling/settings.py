@@ -18,6 +18,8 @@ TLI, SLEM, SLRS = "tli", "slem", "slrs"
 MIXED_PAIR = f"{TLI}+{CHAIN}"
 # Proposes what was drawn before.
 NGRAM = "ngram"
+# Leaves its model early now and then.
+SORTED = "sorted"
 NGRAM_PAIR = f"{CHAIN}+{NGRAM}"
 
 
@@ -63,11 +65,13 @@ SETTINGS: dict[str, tuple[Group, ...]] = {
         Group(Params(), NGRAM),
         Group(COOL, NGRAM),
         Group(Params(), NGRAM_PAIR),
+        Group(Params(), SORTED),
+        Group(COOL, SORTED),
     ),
 }
 
 # Each alone, as many samples of each.
 ALONE: dict[str, tuple[Group, ...]] = {
     drafter: (Group(Params(), drafter), Group(COOL, drafter), Group(MIN_P, drafter))
-    for drafter in (TLI, SLEM, SLRS, NGRAM)
+    for drafter in (TLI, SLEM, SLRS, NGRAM, SORTED)
 }

@@ -115,8 +115,8 @@ class AlignSettings(_Strict):
             raise ValueError("`exits` trains a whole model, `lora` an adapter: give one")
         if self.shape is not None and exits[-1] != self.shape.num_hidden_layers:
             raise ValueError(
-                f"`exits` ends with {exits[-1]}, but `shape` has {self.shape.num_hidden_layers} layers: the last exit is"
-                " all of them"
+                f"`exits` ends with {exits[-1]}, but `shape` has {self.shape.num_hidden_layers} layers: the last exit"
+                " is all of them"
             )
 
     def digest(self) -> str:

@@ -1,0 +1,116 @@
+"""Thresholds for a sorted drafter: the replay against speculation token by token, and the choice in made-up worlds."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sglang_hetero_spec.build.profile.records import ProfileError, ProfileRecord
+from sglang_hetero_spec.build.profile.thresholds import Costs, Replay, SeenAnswer, choose_thresholds, measured_costs
+
+COSTS = Costs(verify=10.0, segments=(1.0, 1.0, 2.0))
+
+
+def world(seed: int, right: tuple[float, ...] = (0.4, 0.6, 0.8), informed: bool = True) -> list[SeenAnswer]:
+    """An exit that is sure is right, one that is not is wrong, or (not `informed`) sureness says nothing."""
+    rng = np.random.default_rng(seed)
+    answers = []
+    for length in (40, 1, 0, 77):
+        hits = rng.random((3, length)) < np.reshape(right, (3, 1))
+        spread = rng.random((3, length)) * 0.4
+        answers.append(SeenAnswer(np.where(hits & informed, 0.55, 0.1) + spread, hits))
+    return answers
+
+
+def by_hand(answers: list[SeenAnswer], thresholds: tuple[float, ...], costs: Costs, num_steps: int) -> float:
+    """One request: steps token by token, segments paid for what each token needs."""
+    steps, tokens, needed = 0, 0, np.zeros(3)
+    for answer in answers:
+        exits = []
+        for column in answer.confidences.T:
+            sure = [value >= limit for value, limit in zip(column, thresholds, strict=False)]
+            exits.append(sure.index(True) if True in sure else 2)
+        for exit in exits:
+            needed[: exit + 1] += 1
+        at, tokens = 0, tokens + len(exits)
+        while at < len(exits):
+            steps += 1
+            for _ in range(num_steps):
+                if at >= len(exits) or not answer.hits[exits[at], at]:
+                    break
+                at += 1
+            at += 1
+    drafting = num_steps * float((needed / tokens) @ costs.segments)
+    return tokens / (steps * (costs.verify + drafting))
+
+
+@pytest.mark.parametrize("thresholds", list(itertools.product((0.0, 0.3, 0.5, 1.0), repeat=2)))
+@pytest.mark.parametrize("num_steps", [1, 4])
+def test_replay(thresholds: tuple[float, ...], num_steps: int) -> None:
+    answers = world(1)
+    assert Replay(answers, COSTS, num_steps).speed(thresholds) == pytest.approx(
+        by_hand(answers, thresholds, COSTS, num_steps)
+    )
+
+
+def test_it_leaves_where_it_is_sure() -> None:
+    """Sureness tells right from wrong: thresholds lie between, and beat every fixed exit."""
+    chosen = choose_thresholds(world(2), COSTS, 4)
+    assert all(0.4 < threshold <= 0.6 for threshold in chosen.thresholds), chosen
+    assert chosen.tokens_per_second > max(chosen.fixed)
+
+
+def test_nothing_is_as_good_as_the_best_fixed_exit_where_sureness_says_nothing() -> None:
+    for costs in (Costs(10.0, (1.0, 1.0, 2.0)), Costs(0.5, (1.0, 1.0, 2.0)), Costs(1000.0, (1.0, 1.0, 2.0))):
+        chosen = choose_thresholds(world(3, informed=False), costs, 4)
+        assert chosen.tokens_per_second >= max(chosen.fixed)
+
+
+def test_a_dearer_target_is_worth_deeper_drafts() -> None:
+    """One drafter, two targets: the thresholds differ."""
+    rng = np.random.default_rng(0)
+    confidences = rng.random((2, 500))
+    hits = np.vstack([rng.random(500) < confidences[0], np.ones(500, bool)])
+    answers = [SeenAnswer(confidences, hits)]
+    cheap, dear = (choose_thresholds(answers, Costs(verify, (1.0, 3.0)), 4).thresholds[0] for verify in (2.0, 200.0))
+    assert cheap < dear - 0.2
+
+
+def test_a_batch_pays_for_its_deepest_request() -> None:
+    answers = world(4)
+    alone, many = (Replay(answers, replace(COSTS, batch=batch), 4).speed((0.5, 0.5)) for batch in (1.0, 16.0))
+    all_layers = Replay(answers, replace(COSTS, segments=(4.0, 0.0, 0.0)), 4).speed((0.5, 0.5))
+    assert alone > many
+    assert many == pytest.approx(all_layers, rel=0.01)
+
+
+def test_fixed_exits_need_no_thresholds() -> None:
+    answers = [SeenAnswer(answer.confidences[:1], answer.hits[:1]) for answer in world(5)]
+    assert choose_thresholds(answers, Costs(1.0, (1.0,)), 3).thresholds == ()
+
+
+def test_answers_of_one_token_say_nothing() -> None:
+    with pytest.raises(ProfileError, match="longer answers"):
+        choose_thresholds([SeenAnswer(np.zeros((2, 0)), np.zeros((2, 0), bool))], Costs(1.0, (1.0, 1.0)), 3)
+
+
+def record(drafter: str, draft_seconds: float, **changes: object) -> ProfileRecord:
+    fields = {
+        "drafter": drafter, "task": "t", "num_steps": 4, "topk": 1, "num_draft_tokens": 5, "concurrency": 2,
+        "requests": 4, "verify_steps": 20, "proposed_drafts": 80, "correct_by_position": (10, 5, 2, 1),
+        "completion_tokens": 42, "draft_seconds": draft_seconds, "verify_seconds": 2.0, "seconds": draft_seconds + 3.0,
+        "verify_forwards": 10,
+    }  # fmt: skip
+    return ProfileRecord(**{**fields, **changes})
+
+
+def test_costs_are_measured_on_fixed_exits() -> None:
+    records = [record("a", 0.4), record("b", 1.2), record("b", 1.2, task="u"), record("b", 9.0, concurrency=1)]
+    costs = measured_costs(records, ["a", "b"], 4, 2)
+    assert costs.segments == pytest.approx((0.01, 0.02))
+    assert costs.verify == pytest.approx(0.3) and costs.batch == pytest.approx(2.0)
+    with pytest.raises(ProfileError, match="`c` was not measured"):
+        measured_costs(records, ["a", "c"], 4, 2)
