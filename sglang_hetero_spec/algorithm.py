@@ -10,7 +10,7 @@ from sglang.srt.speculative.spec_registry import CustomSpecAlgo
 
 from sglang_hetero_spec.errors import HeteroError, refuse
 from sglang_hetero_spec.pool import Pool, PoolError, load_pool, local_folder
-from sglang_hetero_spec.server_args import refuse_for_foreign, refuse_unsupported
+from sglang_hetero_spec.server_args import refuse_for_adapters, refuse_for_foreign, refuse_unsupported
 
 if TYPE_CHECKING:
     import torch
@@ -99,6 +99,7 @@ def _checked_pool(cfg: Any) -> Pool:
         target = local_folder(cfg.tokenizer_path or cfg.model_path, cfg.revision)
         pool = load_pool(cfg.speculative_draft_model_path, target=target)
         refuse_for_foreign(cfg, pool)
+        refuse_for_adapters(cfg, pool)
         return pool
     except (HeteroError, PoolError) as error:
         refuse(error)

@@ -88,6 +88,16 @@ def refuse_for_foreign(cfg: Any, pool: Pool) -> None:
         )
 
 
+def refuse_for_adapters(cfg: Any, pool: Pool) -> None:
+    """HeteroError for what does not go with drafters of kind `lora`. cfg: as above."""
+    adapter = next((spec for spec in pool.drafters if spec.kind == "lora"), None)
+    if adapter is not None and cfg.tp_size > 1:
+        raise HeteroError(
+            f"HETERO does not support --tp-size above 1 with drafter {adapter.name} (kind `lora`), whose matrices are"
+            " not split between ranks; use one rank, or merge the adapter into its base."
+        )
+
+
 def refuse_unsupported(cfg: Any) -> None:
     """cfg: SGLang's resolved view of the server arguments. Raises HeteroError for the first that does not go."""
     for entry in UNSUPPORTED:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 
 from sglang_hetero_spec.drafters.base import Drafter, DraftModel
 from sglang_hetero_spec.drafters.growing import chain_room
+from sglang_hetero_spec.drafters.lora import LoraDrafter
 from sglang_hetero_spec.drafters.ngram import Committed, NgramDrafter
 from sglang_hetero_spec.drafters.none import NoneDrafter
 from sglang_hetero_spec.drafters.sequences import Sequences
@@ -30,6 +31,12 @@ class DrafterHost(Protocol):
 
     def sorted_model(self, spec: DrafterSpec) -> SortedModel:
         """The same, for a model that may leave behind some of its layers."""
+
+    def adapted_model(self, spec: DrafterSpec) -> DraftModel:
+        """The draft model of the drafter that `spec` adapts, which serves the adapter from now on."""
+
+    def number(self, spec: DrafterSpec) -> int:
+        """The drafter's number in the pool."""
 
     def native_context(self, spec: DrafterSpec) -> int | None:
         """Tokens of context that the model of `spec` was made for."""
@@ -89,6 +96,10 @@ def _sorted(spec: DrafterSpec, host: DrafterHost) -> Drafter:
     return SortedDrafter(spec, host.sorted_model(spec), host.native_context(spec))
 
 
+def _lora(spec: DrafterSpec, host: DrafterHost) -> Drafter:
+    return LoraDrafter(spec, host.adapted_model(spec), host.native_context(spec), number=host.number(spec))
+
+
 def _none(spec: DrafterSpec, host: DrafterHost) -> Drafter:
     return NoneDrafter(spec)
 
@@ -97,6 +108,7 @@ KINDS: dict[str, Callable[[DrafterSpec, DrafterHost], Drafter]] = {
     "standalone": _standalone,
     "ngram": _ngram,
     "sorted": _sorted,
+    "lora": _lora,
     "none": _none,
 }
 VOCABS: dict[str, Callable[[DrafterSpec, DrafterHost], Drafter]] = {
@@ -109,3 +121,10 @@ VOCABS: dict[str, Callable[[DrafterSpec, DrafterHost], Drafter]] = {
 
 def build_drafter(spec: DrafterSpec, host: DrafterHost) -> Drafter:
     return KINDS[spec.kind](spec, host)
+
+
+def build_drafters(specs: Sequence[DrafterSpec], host: DrafterHost) -> list[Drafter]:
+    """In this order; the bases of adapters are built before these."""
+    bases_first = sorted(specs, key=lambda spec: spec.base is not None)
+    made = {spec.name: build_drafter(spec, host) for spec in bases_first}
+    return [made[spec.name] for spec in specs]

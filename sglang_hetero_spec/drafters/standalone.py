@@ -1,45 +1,9 @@
-"""`standalone`: any causal language model with the target's vocabulary proposes a chain or a tree.
-
-Its KV lies in the target's slots: slot i holds token i, so what the prefix cache keeps is shared by all requests.
-"""
+"""`standalone`: any causal language model with the target's vocabulary."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
-from sglang_hetero_spec.drafters.base import DraftBatch, Drafter, DraftModel
-from sglang_hetero_spec.drafters.growing import grow
-from sglang_hetero_spec.drafters.tree import DraftTree
-from sglang_hetero_spec.pool import DrafterSpec
+from sglang_hetero_spec.drafters.slots import SlotsDrafter
 
 
-class StandaloneDrafter(Drafter):
-    def __init__(self, spec: DrafterSpec, model: DraftModel, max_seq_len: int | None = None) -> None:
-        super().__init__(spec)
-        self.model = model
-        self._max_seq_len = max_seq_len
-
-    @property
-    def max_seq_len(self) -> int | None:
-        return self._max_seq_len
-
-    @property
-    def together(self) -> Hashable:
-        """With its adapters, where they have the same shape: they are the same forwards (drafters.lora)."""
-        return id(self.model), self.spec.num_steps, self.spec.topk, self.spec.num_draft_tokens
-
-    @property
-    def window(self) -> int:
-        """Committed tokens read again at each step: those whose KV may be missing, and the root.
-
-        A chain lacks at most its own last token, which was proposed but never fed; a tree lacks the whole
-        accepted path.
-        """
-        return 2 if self.spec.topk == 1 else self.spec.num_steps + 1
-
-    def propose(self, batch: DraftBatch) -> DraftTree:
-        window = max(self.window, batch.lag + 1)
-        if batch.newcomers:
-            self.model.catch_up(batch, window)
-        logits = self.model.read_window(batch, window)
-        return grow(self.spec, self.model, batch, logits, batch.root_tokens)
+class StandaloneDrafter(SlotsDrafter):
+    """Drafts together with its adapters, if it has any (drafters.lora)."""

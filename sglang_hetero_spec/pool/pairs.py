@@ -13,6 +13,8 @@ from sglang_hetero_spec.pool.schema import Manifest
 
 def check_pairs(manifest: Manifest, where: Path) -> None:
     """PoolError for a second drafter that is none of the pool, drafts nothing, or is the first one."""
+    # An adapter drafts with its base's model.
+    model_of = {drafter.name: drafter.base or drafter.name for drafter in manifest.drafters}
     kind_of = {drafter.name: drafter.kind for drafter in manifest.drafters}
     for index, task in enumerate(manifest.tasks):
         second = task.second_drafter
@@ -25,6 +27,11 @@ def check_pairs(manifest: Manifest, where: Path) -> None:
             raise PoolError(f"{field}, as is its `drafter`; name another, or leave it out.")
         if "none" in (kind_of[second], kind_of[task.drafter]):
             raise PoolError(f"{field} beside {shown(task.drafter)}, but `none` drafts nothing; leave it out.")
+        if model_of[second] == model_of[task.drafter]:
+            raise PoolError(
+                f"{field} beside {shown(task.drafter)}, and both draft with the model of {shown(model_of[second])},"
+                " which keeps the keys of one of them; name one of another model, or leave it out."
+            )
 
 
 def merged_draft_tokens(value: int | None, drafters: Sequence[DrafterSpec], where: Path) -> int:

@@ -17,12 +17,14 @@ def read_override(
     drafters: Collection[str],
     second_of_task: Mapping[str, str] = NO_NAMES,
     idle: Collection[str] = (),
+    model_of: Mapping[str, str] = NO_NAMES,
 ) -> Route:
     """The route that a request asks for; OverrideError, in one sentence that lists the known names, if it cannot.
 
     `{"drafter": name}`, `{"drafters": [name, name]}` or `{"task": id}`. A tag comes back as it is: SGLang may send the
     parameters of a tagged request again (`n` samples of one prompt), and that must change nothing. second_of_task: of
-    tasks that two drafters serve. idle: drafters that draft nothing, of which no pair can be made.
+    tasks that two drafters serve. idle: drafters that draft nothing, of which no pair can be made, nor of
+    two with the same model. model_of: an adapter's base, for others themselves.
     """
     known = f"the drafters {_listed(drafters)} and the tasks {_listed(drafter_of_task)}"
     form = f'give {{"drafter": name}}, {{"drafters": [name, name]}} or {{"task": id}}, from {known}.'
@@ -45,7 +47,7 @@ def read_override(
         )
     ((key, name),) = override.items()
     if key == PAIR_KEY:
-        return _pair(name, drafters, idle)
+        return _pair(name, drafters, idle, model_of)
     if not isinstance(name, str):
         raise OverrideError(f'custom_params["hetero"]["{key}"] is {_kind(name)}, not a string; {form}')
     if key == "drafter":
@@ -55,7 +57,20 @@ def read_override(
     return Route(name, drafter_of_task[name], None, "request", second_of_task.get(name))
 
 
-def _pair(names: object, drafters: Collection[str], idle: Collection[str]) -> Route:
+def handed_over(override: object, heirs: Mapping[str, str]) -> object:
+    """A tag of a request whose drafter was unloaded since, with who serves it now; anything else as it is."""
+    if not isinstance(override, dict) or not is_tag(override):
+        return override
+    pair = override.get(PAIR_KEY)
+    names = [override["drafter"], *(pair[1:] if isinstance(pair, list) else ())]
+    if not all(isinstance(name, str) for name in names) or heirs.keys().isdisjoint(names):
+        return override
+    first, *others = dict.fromkeys(heirs.get(name, name) for name in names)
+    tag = {key: value for key, value in override.items() if key != PAIR_KEY} | {"drafter": first}
+    return tag | {PAIR_KEY: [first, *others]} if others else tag
+
+
+def _pair(names: object, drafters: Collection[str], idle: Collection[str], model_of: Mapping[str, str]) -> Route:
     if not (isinstance(names, list) and len(names) == 2 and all(isinstance(name, str) for name in names)):
         raise OverrideError(
             f'custom_params["hetero"]["{PAIR_KEY}"] is {_kind(names)}, not a list of two names; give two different'
@@ -72,6 +87,11 @@ def _pair(names: object, drafters: Collection[str], idle: Collection[str]) -> Ro
     if first == second:
         raise OverrideError(
             f'custom_params["hetero"]["{PAIR_KEY}"] has `{shortened(first)}` twice; give two different drafters.'
+        )
+    if model_of.get(first, first) == model_of.get(second, second):
+        raise OverrideError(
+            f'custom_params["hetero"]["{PAIR_KEY}"] has `{shortened(first)}` and `{shortened(second)}`, which draft'
+            " with one model, and it keeps the keys of one of them; give two of different models."
         )
     return Route(None, first, None, "request", second)
 

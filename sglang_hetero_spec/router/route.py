@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from sglang_hetero_spec.pool import Pool
+from sglang_hetero_spec.pool.running import heirs, is_gone
 from sglang_hetero_spec.router.errors import OverrideError, RouterError
 from sglang_hetero_spec.router.excerpt import Excerpt
-from sglang_hetero_spec.router.override import read_override
+from sglang_hetero_spec.router.override import handed_over, read_override
 from sglang_hetero_spec.router.predict import LinearRouter, Prediction
 from sglang_hetero_spec.router.tag import Route, Source
 
@@ -27,15 +28,21 @@ class RequestRouter:
         """`decode` turns token ids into text, and is only ever given a few hundred; without it a request that
         has only ids goes to the fallback. RouterError if the pool's router is not right."""
         self._decode = decode
-        self._drafter_of_task = {task.id: task.drafter for task in pool.tasks}
-        self._second_of_task = {task.id: task.second_drafter for task in pool.tasks if task.second_drafter is not None}
-        self._drafters = frozenset(drafter.name for drafter in pool.drafters)
-        self._idle = frozenset(drafter.name for drafter in pool.drafters if drafter.kind == "none")
-        self._fallback = pool.fallback_drafter
         self._router = None if pool.router is None else self._load(pool)
         self._min_confidence = 0.0 if pool.router is None else pool.router.min_confidence
         second_below = None if pool.router is None else pool.router.second_below
         self._second_below = 0.0 if second_below is None else second_below
+        self.renew(pool)
+
+    def renew(self, pool: Pool) -> None:
+        """Route to the drafters of `pool`, the same one with adapters that came or went."""
+        self._drafter_of_task = {task.id: task.drafter for task in pool.tasks}
+        self._second_of_task = {task.id: task.second_drafter for task in pool.tasks if task.second_drafter is not None}
+        self._drafters = frozenset(drafter.name for drafter in pool.drafters if not is_gone(drafter))
+        self._idle = frozenset(drafter.name for drafter in pool.drafters if drafter.kind == "none")
+        self._model_of = {drafter.name: drafter.base or drafter.name for drafter in pool.drafters}
+        self._heirs = heirs(pool)
+        self._fallback = pool.fallback_drafter
 
     @property
     def router(self) -> LinearRouter | None:
@@ -49,7 +56,14 @@ class RequestRouter:
         of nothing but blanks, goes to the fallback. OverrideError if the override cannot be followed.
         """
         if override is not None:
-            return read_override(override, self._drafter_of_task, self._drafters, self._second_of_task, self._idle)
+            return read_override(
+                handed_over(override, self._heirs),
+                self._drafter_of_task,
+                self._drafters,
+                self._second_of_task,
+                self._idle,
+                self._model_of,
+            )
         prediction = self.predict(text, input_ids)
         if prediction is None:
             return Route(None, self._fallback, None, "fallback")
@@ -73,7 +87,8 @@ class RequestRouter:
 
     def _beside(self, first: str, second: str) -> str | None:
         """The second drafter, where two of them can draft together."""
-        return None if first == second or not self._idle.isdisjoint((first, second)) else second
+        is_one = self._model_of[first] == self._model_of[second]
+        return None if is_one or not self._idle.isdisjoint((first, second)) else second
 
     def predict(self, text: str | None, input_ids: Sequence[int] | None) -> Prediction | None:
         """What the classifier says of a prompt; None without a classifier or anything to read."""
@@ -97,7 +112,7 @@ class RequestRouter:
     def _load(self, pool: Pool) -> LinearRouter:
         assert pool.router is not None
         router = LinearRouter.load(pool.router.path)
-        unknown = sorted(set(router.classes) - set(self._drafter_of_task))
+        unknown = sorted(set(router.classes) - {task.id for task in pool.tasks})
         if unknown:
             raise RouterError(
                 f"{pool.router.path}: the router knows the task `{unknown[0]}`, which pool.json does not list;"

@@ -57,7 +57,10 @@ def check_target(runner: ModelRunner) -> None:
 def memory_rows(target: ModelRunner, models: Mapping[str, SGLangDraftModel]) -> list[MemoryRow]:
     """models: by their drafters' names."""
     rows = [_row("(target)", target)]
-    rows += [_row(name, model.runner, model.hidden_cell_bytes) for name, model in models.items()]
+    for name, model in models.items():
+        rows.append(_row(name, model.runner, model.hidden_cell_bytes))
+        if model.adapters is not None:
+            rows.append(MemoryRow(f"{name}'s adapters", model.adapters.adapters.num_bytes, 0, 0))
     return rows
 
 

@@ -20,13 +20,17 @@ from sglang_hetero_spec.worker.draft_model import Head, SGLangDraftModel, Shared
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
 
+    from sglang_hetero_spec.worker.lora import AtWork
+
 
 @dataclass(frozen=True)
 class OpenProposal:
-    """What the forwards of one proposal share. slots: [b, C] int64, the pool slot of each column."""
+    """What the forwards of one proposal share. slots: [b, C] int64, the pool slot of each column. lora: the requests'
+    adapters."""
 
     kv: GatheredKV
     slots: torch.Tensor
+    lora: AtWork | None
 
 
 class CpuDraftModel(SGLangDraftModel):
@@ -87,7 +91,7 @@ class CpuDraftModel(SGLangDraftModel):
         table = self.shared.req_to_token
         width = min(int(batch.seq_lens.max()) + self._room, table.shape[1])
         slots = table[:, :width].index_select(0, batch.rows).to(torch.int64)
-        self._proposal = OpenProposal(kv=self._llama.gather(slots), slots=slots)
+        self._proposal = OpenProposal(kv=self._llama.gather(slots), slots=slots, lora=self.adapters_of(batch))
 
     def _up_to(self, positions: torch.Tensor) -> torch.Tensor:
         """Every token sees the columns up to its own position. positions: [b, w]; returns [b, 1, w, C]."""
@@ -104,7 +108,7 @@ class CpuDraftModel(SGLangDraftModel):
             slots=self._proposal.slots.gather(1, columns),
             visible=visible,
         )
-        return self._llama.read(tokens, self._proposal.kv)
+        return self._llama.read(tokens, self._proposal.kv, self._proposal.lora)
 
 
 def build_draft_model(*, drafter: int, runner: ModelRunner, head: Head, room: int) -> SGLangDraftModel:

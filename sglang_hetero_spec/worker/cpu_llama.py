@@ -20,6 +20,8 @@ from sglang.srt.runtime_context import get_parallel
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
 
+    from sglang_hetero_spec.worker.lora import AtWork
+
 # The exact classes of sglang.srt.models whose decoder layers are the ones written out in `_layer`.
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 
@@ -66,6 +68,22 @@ class Tokens:
     visible: torch.Tensor
 
 
+@dataclass(frozen=True)
+class _Linear:
+    """The linear layers of decoder layer `number`, with what the requests' adapters add to them."""
+
+    number: int
+    lora: AtWork | None
+
+    def __call__(
+        self, name: str, read: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        output = F.linear(read, weight, bias)
+        if self.lora is not None:
+            self.lora.add(self.number, name, output, read)
+        return output
+
+
 class CpuLlama:
     """runner: a loaded SGLang runner with its KV pool, for which `supports` holds. vocab_size: logits per token."""
 
@@ -98,20 +116,30 @@ class CpuLlama:
             layers=[(_rows(layer.key_pool, slots), _rows(layer.value_pool, slots)) for layer in self._layers[layers]],
         )
 
-    def read(self, tokens: Tokens, kv: GatheredKV) -> torch.Tensor:
-        """Write the tokens' keys and values everywhere; their last hidden states, [b, w, hidden], normed."""
-        return self.normed(self.read_layers(self.embed(tokens.ids), tokens, kv))
+    def read(self, tokens: Tokens, kv: GatheredKV, lora: AtWork | None = None) -> torch.Tensor:
+        """Write the tokens' keys and values everywhere; their last hidden states, [b, w, hidden], normed.
+
+        lora: the requests' adapters; None where all have the model's own weights.
+        """
+        return self.normed(self.read_layers(self.embed(tokens.ids), tokens, kv, lora=lora))
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self._embeddings[ids]
 
     def read_layers(
-        self, hidden: torch.Tensor, tokens: Tokens, kv: GatheredKV, layers: slice = slice(None)
+        self,
+        hidden: torch.Tensor,
+        tokens: Tokens,
+        kv: GatheredKV,
+        layers: slice = slice(None),
+        lora: AtWork | None = None,
     ) -> torch.Tensor:
         """Through these layers, for which `kv` was gathered; hidden: [b, w, hidden], in front of the first of them."""
         cos, sin = self._cos_sin[tokens.positions].to(hidden.dtype).unsqueeze(2).chunk(2, dim=-1)
-        for layer, gathered in zip(self._layers[layers], kv.layers, strict=True):
-            hidden = self._layer(hidden, cos, sin, tokens, kv.members, layer, gathered)
+        numbers = range(len(self._layers))[layers]
+        for number, gathered in zip(numbers, kv.layers, strict=True):
+            linear = _Linear(number, lora)
+            hidden = self._layer(hidden, cos, sin, tokens, kv.members, self._layers[number], gathered, linear)
         return hidden
 
     def normed(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -129,9 +157,10 @@ class CpuLlama:
         members: torch.Tensor,
         layer: LayerWeights,
         gathered: tuple[torch.Tensor, torch.Tensor],
+        linear: _Linear,
     ) -> torch.Tensor:
         normed = F.rms_norm(hidden, hidden.shape[-1:], layer.input_norm, self._eps)
-        query, key, value = F.linear(normed, layer.qkv, layer.qkv_bias).split(self._sizes, dim=-1)
+        query, key, value = linear("qkv_proj", normed, layer.qkv, layer.qkv_bias).split(self._sizes, dim=-1)
         query = _rotate(query.unflatten(-1, (self.num_heads, self.head_dim)), cos, sin)
         key = _rotate(key.unflatten(-1, (self.num_kv_heads, self.head_dim)), cos, sin)
         value = value.unflatten(-1, (self.num_kv_heads, self.head_dim))
@@ -146,10 +175,10 @@ class CpuLlama:
             scale=self.scaling,
             enable_gqa=self.num_heads != self.num_kv_heads,
         )
-        hidden = hidden + F.linear(attended.transpose(1, 2).flatten(2), layer.output)
+        hidden = hidden + linear("o_proj", attended.transpose(1, 2).flatten(2), layer.output)
         normed = F.rms_norm(hidden, hidden.shape[-1:], layer.output_norm, self._eps)
-        gate, up = F.linear(normed, layer.gate_up).chunk(2, dim=-1)
-        return hidden + F.linear(F.silu(gate) * up, layer.down)
+        gate, up = linear("gate_up_proj", normed, layer.gate_up).chunk(2, dim=-1)
+        return hidden + linear("down_proj", F.silu(gate) * up, layer.down)
 
 
 def supports(runner: ModelRunner) -> bool:

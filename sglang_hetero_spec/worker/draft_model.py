@@ -7,6 +7,7 @@ drafter (SGLang's STANDALONE holds token i + 1 there: eagle_worker_v2.py, `_draf
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from sglang_hetero_spec.worker.written_slots import WrittenSlots
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
     from sglang.srt.speculative.spec_info import SpecInput
+
+    from sglang_hetero_spec.worker.lora import AtWork, ServedAdapters
 
 # Tokens that one catch-up forward reads at most: bounds activation memory when long prompts join at once.
 CATCH_UP_TOKENS = 4096
@@ -66,11 +69,13 @@ class Head:
 class SGLangDraftModel:
     """`drafters.base.DraftModel` on an SGLang ModelRunner.
 
-    drafter: the drafter's number in `SharedState.written`.
+    drafter: the drafter's number in `SharedState.written`. adapters: of this model, where it has any: then a batch's
+    requests may be of other drafters than this one (DraftBatch.drafters).
     """
 
     # Bytes that are kept of every token beside its keys and values.
     hidden_cell_bytes = 0
+    adapters: ServedAdapters | None = None
 
     def __init__(self, drafter: int, runner: ModelRunner, head: Head) -> None:
         self.drafter = drafter
@@ -93,6 +98,12 @@ class SGLangDraftModel:
     def writers(self, batch: DraftBatch) -> torch.Tensor:
         """[b] int64, number of the drafter that reads each request's tokens."""
         return torch.full_like(batch.rows, self.drafter) if batch.drafters is None else batch.drafters
+
+    def adapters_of(self, batch: DraftBatch) -> AtWork | None:
+        return None if self.adapters is None else self.adapters.of(batch.drafters)
+
+    def _during(self, work: AtWork | None) -> AbstractContextManager[None]:
+        return nullcontext() if self.adapters is None else self.adapters.during(work)
 
     def catch_up(self, batch: DraftBatch, window: int) -> None:
         newcomers = torch.tensor(batch.newcomers, device=batch.rows.device)
@@ -122,7 +133,7 @@ class SGLangDraftModel:
             spec_info=_window_input(root, window),
         )
         _set_uniform_extend(forward_batch, starts, window)
-        return self._logits(forward_batch)
+        return self._logits(forward_batch, self.adapters_of(batch))
 
     def read_next(self, batch: DraftBatch, tokens: torch.Tensor, offset: int) -> torch.Tensor:
         positions = batch.seq_lens + offset
@@ -134,7 +145,7 @@ class SGLangDraftModel:
             slots=self._slots(batch.rows, positions),
             seq_lens=Lens.of(batch, lambda lens: lens + (offset + 1)),
         )
-        return self._logits(forward_batch)
+        return self._logits(forward_batch, self.adapters_of(batch))
 
     def read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         batch_size, width = tokens.shape
@@ -168,7 +179,7 @@ class SGLangDraftModel:
             seq_lens=lens,
             spec_info=verify_input,
         )
-        return self._logits(forward_batch).view(batch_size, width, -1)
+        return self._logits(forward_batch, self.adapters_of(batch)).view(batch_size, width, -1)
 
     def read_range(
         self, rows: torch.Tensor, starts: list[int], ends: list[int], writers: torch.Tensor | None = None
@@ -196,7 +207,9 @@ class SGLangDraftModel:
         forward_batch.extend_prefix_lens = torch.tensor(starts, dtype=torch.int32).to(rows.device)
         forward_batch.extend_start_loc = forward_batch.extend_seq_lens.cumsum(0, dtype=torch.int32)
         forward_batch.extend_start_loc -= forward_batch.extend_seq_lens
-        self.runner.forward(forward_batch)
+        work = None if self.adapters is None else self.adapters.of(writers)
+        with self._during(None if work is None else work.repeated(lens)):
+            self.runner.forward(forward_batch)
         if writers is None:
             self.shared.written.mark(self.drafter, slots)
         else:
@@ -240,8 +253,9 @@ class SGLangDraftModel:
         forward_batch._init_num_token_non_padded(device=runner.device, is_draft_worker=True)
         return forward_batch
 
-    def _logits(self, forward_batch: ForwardBatch) -> torch.Tensor:
-        logits = self.runner.forward(forward_batch).logits_output.next_token_logits
+    def _logits(self, forward_batch: ForwardBatch, work: AtWork | None = None) -> torch.Tensor:
+        with self._during(work):
+            logits = self.runner.forward(forward_batch).logits_output.next_token_logits
         if self.head.ids is not None and logits.shape[1] != self.head.size:
             return logits[:, self.head.ids.to(logits.device)]
         return logits[:, : self.head.size]

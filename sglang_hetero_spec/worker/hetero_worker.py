@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import weakref
 from collections.abc import Hashable
@@ -17,25 +16,21 @@ from sglang.srt.speculative.eagle_worker_common import run_eagle_verify
 from sglang.srt.speculative.spec_utils import draft_tp_context, get_plan_stream, spec_stage_span
 
 from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
-from sglang_hetero_spec.drafters.growing import chain_room
-from sglang_hetero_spec.drafters.registry import build_drafter
-from sglang_hetero_spec.pool import DrafterSpec, load_pool, local_folder
-from sglang_hetero_spec.vocab.mid_text import MidText
-from sglang_hetero_spec.vocab.pairing import Pairing
-from sglang_hetero_spec.worker.budget import check_target, draft_cell_bytes, print_budget
-from sglang_hetero_spec.worker.committed import CommittedTokens
-from sglang_hetero_spec.worker.cpu_draft_model import build_draft_model
+from sglang_hetero_spec.drafters.registry import build_drafter, build_drafters
+from sglang_hetero_spec.pool import Pool, load_pool, local_folder
+from sglang_hetero_spec.pool.running import heirs, with_adapter, without_adapter
+from sglang_hetero_spec.router.route import Route
+from sglang_hetero_spec.worker.budget import check_target, print_budget
 from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
-from sglang_hetero_spec.worker.draft_model import Head, SGLangDraftModel, SharedState
+from sglang_hetero_spec.worker.draft_model import SharedState
 from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
-from sglang_hetero_spec.worker.foreign import check_fit, check_foreign, pair_with_target
+from sglang_hetero_spec.worker.foreign import check_foreign
 from sglang_hetero_spec.worker.history import TokenHistory
-from sglang_hetero_spec.worker.loading import DraftWorkers, native_context
+from sglang_hetero_spec.worker.loading import DraftWorkers
 from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, merge_trees
 from sglang_hetero_spec.worker.metrics import build_metrics
-from sglang_hetero_spec.worker.own_sequences import OwnSequences
+from sglang_hetero_spec.worker.pool_models import PoolModels
 from sglang_hetero_spec.worker.request_state import RequestState, state_of
-from sglang_hetero_spec.worker.sorted_model import SortedCpuModel, build_sorted_model
 from sglang_hetero_spec.worker.step_record import StepRecord
 from sglang_hetero_spec.worker.verify_input import build_verify_input
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
@@ -76,77 +71,23 @@ class HeteroWorker(BaseSpecWorker):
         self._target_worker = target_worker
         self.device = get_device().device
         check_target(target_worker.model_runner)
-        self._target_folder = local_folder(server_args.tokenizer_path or server_args.model_path, server_args.revision)
-        self.pool = load_pool(get_spec().speculative_draft_model_path, target=self._target_folder)
-        check_foreign(self.pool, self._target_folder)
+        target_folder = local_folder(server_args.tokenizer_path or server_args.model_path, server_args.revision)
+        pool = load_pool(get_spec().speculative_draft_model_path, target=target_folder)
+        check_foreign(pool, target_folder)
         self._draft_worker = DraftWorkers(server_args, gpu_id, nccl_port, target_worker)
-        # By the names of their drafters.
-        self._models: dict[str, SGLangDraftModel] = {}
-        self._sequences: dict[str, OwnSequences] = {}
-        self._own_tokenizers: dict[str, MidText] = {}
-        self._committed = CommittedTokens()
-        self._draft_cell_bytes = 0
-        self.drafters: list[Drafter] = [build_drafter(spec, self) for spec in self.pool.drafters]
+        self._vocab_size = target_worker.model_runner.model_config.vocab_size
+        self._models = PoolModels(pool, self._draft_worker, target_folder, self._vocab_size, self.device)
+        # Numbers of adapters that were unloaded, and of the drafters that serve their requests now.
+        self._heirs: dict[int, int] = {}
+        self.drafters: list[Drafter] = build_drafters(self.pool.drafters, self._models)
         self.metrics = build_metrics([spec.name for spec in self.pool.drafters])
         self._max_num_steps = max((spec.num_steps for spec in self.pool.drafters), default=0)
         self.plan_stream, self.plan_stream_ctx = get_plan_stream(self.device)
-        target_worker.model_runner.spec_algorithm.draft_cell_bytes = self._draft_cell_bytes
+        target_worker.model_runner.spec_algorithm.draft_cell_bytes = self._models.cell_bytes
 
     @property
-    def _vocab_size(self) -> int:
-        return self._target_worker.model_runner.model_config.vocab_size
-
-    # What drafters are built from (drafters.registry.DrafterHost).
-
-    def draft_model(self, spec: DrafterSpec) -> SGLangDraftModel:
-        model = build_draft_model(
-            drafter=self.pool.drafter_index(spec.name),
-            runner=self._draft_worker.load(spec),
-            head=Head(self._vocab_size),
-            room=chain_room(spec),
-        )
-        self._models[spec.name] = model
-        self._draft_cell_bytes += draft_cell_bytes(model.runner)
-        return model
-
-    def sorted_model(self, spec: DrafterSpec) -> SortedCpuModel:
-        model = build_sorted_model(
-            spec=spec,
-            drafter=self.pool.drafter_index(spec.name),
-            runner=self._draft_worker.load(spec),
-            head=Head(self._vocab_size),
-            room=chain_room(spec),
-        )
-        self._models[spec.name] = model
-        self._draft_cell_bytes += draft_cell_bytes(model.runner) + model.hidden_cell_bytes
-        return model
-
-    def native_context(self, spec: DrafterSpec) -> int | None:
-        return native_context(spec)
-
-    def pairing(self, spec: DrafterSpec) -> Pairing:
-        return pair_with_target(spec, self._target_folder, self._vocab_size)
-
-    def sequences(
-        self, spec: DrafterSpec, pairing: Pairing, room: int, logit_ids: torch.Tensor | None = None
-    ) -> OwnSequences:
-        slots_per_token = pairing.shared.draft_tokens_per_target_token
-        runner = self._draft_worker.load(spec, slots_per_token)
-        # Rows that the tokenizer's table knows: SLRS's law has a column for each.
-        size = len(pairing.draft.table) if logit_ids is None else len(logit_ids)
-        model = build_draft_model(drafter=0, runner=runner, head=Head(size, logit_ids), room=room)
-        self._models[spec.name] = model
-        self._sequences[spec.name] = OwnSequences(model)
-        self._own_tokenizers[spec.name] = pairing.draft
-        self._draft_cell_bytes += math.ceil(slots_per_token * draft_cell_bytes(runner))
-        return self._sequences[spec.name]
-
-    def committed_tokens(self) -> CommittedTokens:
-        return self._committed
-
-    @property
-    def target_vocab_size(self) -> int:
-        return self._vocab_size
+    def pool(self) -> Pool:
+        return self._models.pool
 
     # Start-up, in SGLang's order (scheduler.py, init_model_worker).
 
@@ -160,25 +101,43 @@ class HeteroWorker(BaseSpecWorker):
         table = req_to_token_pool.req_to_token
         num_slots = token_to_kv_pool_allocator.size + token_to_kv_pool_allocator.page_size
         self.history = TokenHistory(table.shape[0], table.shape[1], self.device)
-        self._committed.attach(self.history)
-        self.written = WrittenSlots([self._kv_pool(spec) for spec in self.pool.drafters], num_slots, self.device)
-        for name, model in self._models.items():
-            if name in self._sequences:
-                self._sequences[name].attach(self.history)
-            else:
-                model.attach(SharedState(req_to_token=table, history=self.history, written=self.written))
-        print_budget(self._target_worker.model_runner, self._models)
-
-    def _kv_pool(self, spec: DrafterSpec) -> int:
-        """Adapters write into the KV pool of their base."""
-        return self.pool.drafter_index(spec.base or spec.name)
+        self.written = WrittenSlots([self._models.kv_pool(spec) for spec in self.pool.drafters], num_slots, self.device)
+        self._models.attach(SharedState(req_to_token=table, history=self.history, written=self.written))
+        print_budget(self._target_worker.model_runner, self._models.by_name)
 
     def init_cuda_graphs(self) -> None:
         super().init_cuda_graphs()
         with draft_tp_context(self._draft_worker.parallel_layout):
-            for name, draft in self._own_tokenizers.items():
-                check_fit(self.pool.drafter(name), self._sequences[name], draft, self.device)
-        self._own_tokenizers.clear()
+            self._models.check_tokenizers()
+
+    # Adapters that come and go between two forwards (worker.lora_hooks).
+
+    def add_adapter(self, name: str, path: str) -> None:
+        """PoolError or HeteroError, in one sentence, if it cannot be served; then nothing has changed."""
+        before = self.pool
+        self._models.pool = with_adapter(before, name, path)
+        spec = self.pool.drafters[-1]
+        try:
+            self.drafters.append(build_drafter(spec, self._models))
+        except Exception:
+            self._models.pool = before
+            raise
+        self.written.add(self._models.kv_pool(spec))
+        self.metrics.add_drafter(name)
+
+    def remove_adapter(self, name: str) -> None:
+        """Its requests go on with the base. PoolError if there is no such adapter."""
+        after = without_adapter(self.pool, name)
+        spec = self.pool.drafter(name)
+        number, base = self._models.number(spec), self._models.kv_pool(spec)
+        self._models.drop_adapter(spec)
+        self._models.pool, self._heirs[number] = after, base
+        self.drafters[number] = self.drafters[base]
+
+    def drafter_numbers(self, route: Route) -> tuple[int, ...]:
+        """Of a request's drafters. The adapter that it was tagged with may have gone since."""
+        gone = heirs(self.pool)
+        return tuple(dict.fromkeys(self.pool.drafter_index(gone.get(name, name)) for name in route.drafters))
 
     @property
     def spec_v2_attn_backends(self) -> tuple:
@@ -244,6 +203,8 @@ class HeteroWorker(BaseSpecWorker):
         groups: dict[Hashable, list[tuple[int, int]]] = {}
         for place, req in enumerate(reqs):
             state = state_of(req)
+            if self._heirs:
+                state.drafters = tuple(dict.fromkeys(self._heirs.get(number, number) for number in state.drafters))
             served = [number for number in state.drafters if state.may_draft and self._fits(req, self.drafters[number])]
             state.readers.intersection_update(served)
             for number in served:

@@ -81,4 +81,32 @@ HOOKS = (
         why="SGLang divides by one width for all requests; ours is the drafter's, and the route is reported beside it.",
         retire="SGLang reports the number of proposed drafts per request.",
     ),
+    Hook(
+        target=f"{_SRT}.managers.tokenizer_control_mixin.TokenizerControlMixin.load_lora_adapter",
+        kind="around",
+        function=f"{_OURS}.lora_hooks.load_adapter",
+        why="SGLang's adapters are the target's; HETERO's belong to drafters, and their names are routed to.",
+        retire="SGLang lets a speculative worker take adapters.",
+    ),
+    Hook(
+        target=f"{_SRT}.managers.tokenizer_control_mixin.TokenizerControlMixin.unload_lora_adapter",
+        kind="around",
+        function=f"{_OURS}.lora_hooks.unload_adapter",
+        why="SGLang's adapters are the target's; HETERO's belong to drafters, and their names are routed to.",
+        retire="SGLang lets a speculative worker take adapters.",
+    ),
+    Hook(
+        target=f"{_SRT}.managers.scheduler.Scheduler.load_lora_adapter",
+        kind="around",
+        function=f"{_OURS}.lora_hooks.serve_adapter",
+        why="SGLang gives an adapter to the target; the draft worker must have it.",
+        retire="SGLang lets a speculative worker take adapters.",
+    ),
+    Hook(
+        target=f"{_SRT}.managers.scheduler.Scheduler.unload_lora_adapter",
+        kind="around",
+        function=f"{_OURS}.lora_hooks.drop_adapter",
+        why="SGLang takes an adapter from the target; the draft worker must let it go.",
+        retire="SGLang lets a speculative worker take adapters.",
+    ),
 )

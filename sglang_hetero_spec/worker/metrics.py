@@ -40,6 +40,10 @@ class DrafterMetrics:
         self._verify_seconds = Counter("sglang:hetero_verify_seconds", "Host seconds of batch steps, beside proposing.")
         self._forwards = Counter("sglang:hetero_verify_forwards", "Batch steps that some request got tokens from.")
 
+    def add_drafter(self, name: str) -> None:
+        """One more, the last one."""
+        self._names.append(name)
+
     def count_request(self, route: Route) -> None:
         self._routed.labels(drafter=route.drafter, source=route.source).inc()
 
@@ -74,6 +78,9 @@ class DrafterMetrics:
 
 class NoMetrics:
     """Where metrics are off, or on ranks whose counts would double those of rank 0."""
+
+    def add_drafter(self, name: str) -> None:
+        pass
 
     def count_request(self, route: Route) -> None:
         pass

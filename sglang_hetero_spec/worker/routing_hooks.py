@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sglang.srt.runtime_context import get_spec
 
 from sglang_hetero_spec.algorithm import NAME
 from sglang_hetero_spec.pool import Pool, load_pool
+from sglang_hetero_spec.pool.running import is_gone
 from sglang_hetero_spec.router.route import OverrideError, RequestRouter, Route
 from sglang_hetero_spec.worker.metrics import RouteTimer, build_route_timer
 from sglang_hetero_spec.worker.request_state import RequestState, attach_state, drafting_is_exact
@@ -25,19 +25,15 @@ if TYPE_CHECKING:
 TAG = "hetero"  # the key in custom_params and in meta_info
 
 
-def _is_on() -> bool:
+def is_on() -> bool:
     return get_spec().speculative_algorithm == NAME
 
 
-@lru_cache(maxsize=1)
-def _pool(path: str) -> Pool:
-    return load_pool(path)
+@dataclass
+class Desk:
+    """What the tokenizer process keeps for routing. pool: as it is now, with adapters that came or went."""
 
-
-@dataclass(frozen=True)
-class _Desk:
-    """What the tokenizer process keeps for routing."""
-
+    pool: Pool
     router: RequestRouter
     timer: RouteTimer | None
 
@@ -48,13 +44,17 @@ class _Desk:
             self.timer.observe(route, time.perf_counter() - start)
         return route
 
+    def renew(self, pool: Pool) -> None:
+        self.pool = pool
+        self.router.renew(pool)
 
-def _desk(manager: TokenizerManager) -> _Desk:
+
+def desk_of(manager: TokenizerManager) -> Desk:
     desk = vars(manager).get("hetero_desk")
     if desk is None:
-        pool = _pool(get_spec().speculative_draft_model_path)
+        pool = load_pool(get_spec().speculative_draft_model_path)
         router = RequestRouter(pool, decode=_decoder(manager.tokenizer))
-        desk = manager.hetero_desk = _Desk(router, build_route_timer())
+        desk = manager.hetero_desk = Desk(pool, router, build_route_timer())
     return desk
 
 
@@ -73,26 +73,34 @@ def route_request(original: Callable[..., Any], manager: TokenizerManager, obj: 
     with HTTP 400."""
     from sglang.srt.managers.io_struct import GenerateReqInput
 
-    if not _is_on() or not isinstance(obj, GenerateReqInput):
+    if not is_on() or not isinstance(obj, GenerateReqInput):
         return original(manager, obj, *args, **kwargs)
     custom_params = obj.sampling_params.get("custom_params")
     if custom_params is not None and not isinstance(custom_params, dict):
-        raise OverrideError(_not_an_object())
+        raise OverrideError(_not_an_object(desk_of(manager).pool))
     tokenized = original(manager, obj, *args, **kwargs)
     if tokenized.input_ids is not None and len(tokenized.input_ids) == 0 and tokenized.input_embeds is None:
         # SGLang 0.5.23 refuses empty ids, but a text of no tokens ends its scheduler.
         raise ValueError("The prompt has no tokens; give at least one.")
     params = tokenized.sampling_params
-    route = _desk(manager).route(tokenized.input_text, tokenized.input_ids, (params.custom_params or {}).get(TAG))
+    desk = desk_of(manager)
+    route = desk.route(tokenized.input_text, tokenized.input_ids, (params.custom_params or {}).get(TAG))
     params.custom_params = {**(params.custom_params or {}), TAG: route.to_tag()}
+    tokenized.extra_key = cache_key(tokenized.extra_key, desk.pool, route)
     # On the request, not on its state: with n > 1 SGLang makes a new state for every sample, from a copy of this.
     obj.hetero_route = route
     return tokenized
 
 
-def _not_an_object() -> str:
-    pool = _pool(get_spec().speculative_draft_model_path)
-    names = ", ".join(f"`{spec.name}`" for spec in pool.drafters)
+def cache_key(given: str | None, pool: Pool, route: Route) -> str | None:
+    """SGLang's name of the prefixes that a request shares. As with SGLang's own adapters of a target, two adapters
+    share none: they would write different keys into the slots of one prefix, and the drafts of both suffer."""
+    adapters = [name for name in route.drafters if pool.drafter(name).base is not None]
+    return "|".join((*(() if given is None else (given,)), *(f"hetero:{name}" for name in adapters))) or given
+
+
+def _not_an_object(pool: Pool) -> str:
+    names = ", ".join(f"`{spec.name}`" for spec in pool.drafters if not is_gone(spec))
     return f'custom_params is not an object; give {{"hetero": {{"drafter": name}}}}, from the drafters {names}.'
 
 
@@ -100,14 +108,14 @@ def attach_request_state(
     req: Req, scheduler: Scheduler, recv_req: TokenizedGenerateReqInput, *_args: Any, **_kwargs: Any
 ) -> None:
     """After Scheduler._create_generation_req. Requests without a tag (warm-up, health) get the fallback."""
-    if not _is_on():
+    if not is_on():
         return
-    pool = _pool(get_spec().speculative_draft_model_path)
+    pool = scheduler.draft_worker.pool
     tag = (req.sampling_params.custom_params or {}).get(TAG)
     route = Route.from_tag(tag) if tag is not None else _fallback_route(pool)
     state = RequestState(
         route=route,
-        drafters=tuple(pool.drafter_index(name) for name in route.drafters),
+        drafters=scheduler.draft_worker.drafter_numbers(route),
         may_draft=drafting_is_exact(req.sampling_params, req.custom_logit_processor),
     )
     attach_state(req, state)
@@ -125,7 +133,7 @@ def report_in_meta_info(
 
     The scheduler counts each step's verified nodes as SGLang's `cap_lens`, so proposed = capped - verify steps.
     """
-    if not _is_on():
+    if not is_on():
         return
     route = vars(manager.rid_to_state[recv_obj.rids[i]].obj).get("hetero_route")
     if route is not None:

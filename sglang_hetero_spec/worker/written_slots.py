@@ -28,6 +28,10 @@ class WrittenSlots:
     def num_slots(self) -> int:
         return self.writers.shape[1]
 
+    def add(self, kv_pool: int) -> None:
+        """One more drafter, the last one, which writes into a KV pool that others have too."""
+        self._pools = torch.cat((self._pools, self._pools.new_tensor([kv_pool])))
+
     def clear(self, slots: torch.Tensor) -> None:
         """The target has written `slots` anew: no drafter has."""
         self.writers[:, slots] = NOBODY

@@ -62,7 +62,12 @@ def _as_sglang_runner(model: torch.nn.Module) -> SimpleNamespace:
 
 
 class Bench:
-    """b requests of different lengths, whose prompts a draft model has read through windows alone."""
+    """b requests of different lengths, whose prompts a draft model has read through windows alone.
+
+    kv_pools: as WrittenSlots has them.
+    """
+
+    kv_pools = (0,)
 
     def __init__(self, model: torch.nn.Module, lens: list[int], spec: DrafterSpec) -> None:
         self.model, self.lens = model, lens
@@ -74,7 +79,7 @@ class Bench:
         table = torch.randperm(SLOTS)[: ROWS * (SLOTS // ROWS)].view(ROWS, -1).int()
         history = TokenHistory(ROWS, table.shape[1], "cpu")
         history.tokens.copy_(torch.randint(0, VOCAB, history.tokens.shape))
-        self.drafter.attach(SharedState(table, history, WrittenSlots([0], SLOTS, "cpu")))
+        self.drafter.attach(SharedState(table, history, WrittenSlots(self.kv_pools, SLOTS, "cpu")))
         self.rows = torch.randperm(ROWS)[: len(lens)]
         for length in range(max(lens)):  # one token after the other, rows that are done read their last again
             self.drafter.read_window(self.batch([min(length, most) for most in lens]), 1)

@@ -47,7 +47,8 @@ class Costs:
 
 @dataclass(frozen=True)
 class Chosen:
-    """thresholds: one less than exits. tokens_per_second: expected, of one request; fixed: the same of each exit alone."""
+    """thresholds: one less than exits. tokens_per_second: expected, of one request; fixed: the same of each exit
+    alone."""
 
     thresholds: tuple[float, ...]
     tokens_per_second: float
@@ -100,7 +101,9 @@ class Replay:
 
     def speed(self, thresholds: Sequence[float]) -> float:
         """Expected tokens per second of one request."""
-        sure = np.vstack([self._confidences[:-1] >= np.reshape(thresholds, (-1, 1)), np.ones(self._hits.shape[1], bool)])
+        sure = np.vstack(
+            [self._confidences[:-1] >= np.reshape(thresholds, (-1, 1)), np.ones(self._hits.shape[1], bool)]
+        )
         left = sure.argmax(axis=0)
         return self._speed(self._hits[left, np.arange(len(left))], left)
 

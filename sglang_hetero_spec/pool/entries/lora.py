@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from sglang_hetero_spec.pool import paths
+from sglang_hetero_spec.pool.adapter import check_adapter
+from sglang_hetero_spec.pool.checkpoint import check_weights_hash
 from sglang_hetero_spec.pool.entries.checks import FILE_FIELDS, TREE_FIELDS, Checks, Entry
 from sglang_hetero_spec.pool.errors import PoolError, shown
 from sglang_hetero_spec.pool.schema import Drafter
@@ -14,7 +17,11 @@ def check(checks: Checks, drafter: Drafter, start: str) -> Entry:
     base = _base(checks, drafter, f"{start}.base`")
     own = {field: getattr(drafter, field) for field in TREE_FIELDS if getattr(drafter, field) is not None}
     shape = tree_shape(drafter if own else drafter.model_copy(update={f: getattr(base, f) for f in TREE_FIELDS}), start)
-    return Entry(shape, checks.folder(drafter, start, "the adapter's folder"), base=base.name)
+    folder = checks.folder(drafter, start, "the adapter's folder")
+    base_folder = paths.resolve(checks.root, base.path or "", f"{start}.base`", base.external)
+    check_adapter(folder, base_folder, f"{start}.path`")
+    check_weights_hash(folder, drafter.weights_sha256, start)
+    return Entry(shape, folder, base=base.name)
 
 
 def _base(checks: Checks, drafter: Drafter, field: str) -> Drafter:
