@@ -13,14 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sglang_hetero_spec.errors import HeteroError
-from sglang_hetero_spec.worker.lora_weights import FUSED, Adapters, Product, Stack
+from sglang_hetero_spec.worker.lora_weights import FUSED, Adapters, Copies, Product, Stack
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
@@ -30,23 +30,29 @@ _LAYER = re.compile(rf"(?:\w+\.)*layers\.(\d+)\.(?:self_attn|mlp)\.({'|'.join(FU
 
 @dataclass(frozen=True)
 class AtWork:
-    """The adapters of one batch. products: by layer and SGLang's name; masks: as Product.add_to takes them."""
+    """The adapters of one batch. products: by layer and SGLang's name; masks: as Product.add_to takes them; copies: what
+    is used instead, where they are small."""
 
     products: Mapping[tuple[int, str], Product]
     masks: list[torch.Tensor]
+    copies: Mapping[tuple[int, str], Copies] | None = None
 
     def add(self, layer: int, name: str, output: torch.Tensor, read: torch.Tensor) -> None:
         """To a linear layer's output what the adapters make of its input, both [..., features] and contiguous."""
         product = self.products.get((layer, name))
-        if product is not None:
-            product.add_to(output.view(-1, output.shape[-1]), read.reshape(-1, read.shape[-1]), self.masks)
+        if product is None:
+            return
+        output, read = output.view(-1, output.shape[-1]), read.reshape(-1, read.shape[-1])
+        if self.copies is None:
+            product.add_to(output, read, self.masks)
+        else:
+            self.copies[layer, name].add_to(output, read)
 
     def repeated(self, lens: list[int]) -> AtWork:
         """For batches whose requests have unequal numbers of tokens."""
         repeats = torch.tensor(lens).to(self.masks[0].device)
-        return replace(
-            self, masks=[mask.repeat_interleave(repeats, dim=0, output_size=sum(lens)) for mask in self.masks]
-        )
+        masks = [mask.repeat_interleave(repeats, dim=0, output_size=sum(lens)) for mask in self.masks]
+        return AtWork(self.products, masks)
 
 
 class ServedAdapters:
@@ -95,15 +101,19 @@ class ServedAdapters:
         if self._on_cpu:
             wanted = drafters.tolist()
             if self._known is None or self._known[0] != wanted:
-                self._known = wanted, self._at_work(self.adapters.stack(wanted), drafters)
+                stack = self.adapters.stack(wanted)
+                copies = None if stack is None else stack.copies(wanted)
+                self._known = wanted, self._at_work(stack, drafters, copies)
         # On a GPU asking who is there would make the host wait: there all adapters are stacked.
         elif self._known is None or self._known[0] is not drafters:
             self._known = drafters, self._at_work(self.adapters.stack(self.adapters.numbers), drafters)
         return self._known[1]
 
     @staticmethod
-    def _at_work(stack: Stack | None, drafters: torch.Tensor) -> AtWork | None:
-        return None if stack is None else AtWork(stack.products, stack.masks(drafters))
+    def _at_work(
+        stack: Stack | None, drafters: torch.Tensor, copies: Mapping[tuple[int, str], Copies] | None = None
+    ) -> AtWork | None:
+        return None if stack is None else AtWork(stack.products, stack.masks(drafters), copies)
 
     @contextmanager
     def during(self, work: AtWork | None) -> Iterator[None]:

@@ -4,6 +4,9 @@ Stacking: the first matrices of all adapters lie under each other, so that one p
 batch, whatever their adapters; a 0/1 mask leaves each request the columns of its own; one more product with the second
 matrices beside each other (alpha / r folded in) ends it. No weights are gathered, adapters may differ in rank and in
 the layers that they adapt, and a request of the base alone has a mask of zeros.
+
+Where the matrices are so small that calls are what takes the time, on CPU, each request of a batch gets a copy of its
+own instead (`Bank.gather`), and two batched products replace the three calls.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ FUSED = {
 }
 # Second matrices of several parts up to this size are one matrix, padded with zeros: one call is worth more than work.
 SMALL_MATRIX = 1 << 16
+
+# Bytes of all copies for one batch, up to which requests get their own.
+SMALL_COPIES = 4 << 20
 
 # By layer and peft's name of the part.
 Site = tuple[int, str]
@@ -88,12 +94,56 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Stack:
-    """The products of some adapters. owners: the distinct rows of numbers [c], of whose adapter each column is."""
+class Copies:
+    """What the b requests of a batch add to one of SGLang's linear layers: down [b, in, c], up [b, c, out]."""
 
+    down: torch.Tensor
+    up: torch.Tensor
+
+    def add_to(self, output: torch.Tensor, read: torch.Tensor) -> None:
+        """As Product.add_to, for equally many tokens of each request."""
+        batch_size = self.down.shape[0]
+        inner = torch.bmm(read.view(batch_size, -1, read.shape[1]), self.down)
+        output.view(batch_size, -1, output.shape[1]).baddbmm_(inner, self.up)
+
+
+class Bank:
+    """The matrices of some adapters for one of SGLang's linear layers, padded to one rank, to be copied from.
+
+    down: [n + 1, in, c], up: [n + 1, c, out]; the last is the base's: zeros.
+    """
+
+    def __init__(self, down: torch.Tensor, up: torch.Tensor) -> None:
+        self._down, self._up = down, up
+
+    @property
+    def bytes_per_request(self) -> int:
+        return (self._down[0].numel() + self._up[0].numel()) * self._down.element_size()
+
+    def gather(self, places: torch.Tensor) -> Copies:
+        """places: [b] int64."""
+        return Copies(self._down.index_select(0, places), self._up.index_select(0, places))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The products of some adapters. numbers: of the adapters, ascending. owners: the distinct rows of numbers [c], of
+    whose adapter each column is. banks: the same as `products`, none where copies would be large."""
+
+    numbers: tuple[int, ...]
     products: Mapping[tuple[int, str], Product]
     owners: tuple[torch.Tensor, ...]
     dtype: torch.dtype
+    banks: Mapping[tuple[int, str], Bank]
+
+    def copies(self, drafters: list[int]) -> dict[tuple[int, str], Copies] | None:
+        """For a batch whose requests are of these drafters; None where they would be large."""
+        size = sum(bank.bytes_per_request for bank in self.banks.values()) * len(drafters)
+        if not self.banks or size > SMALL_COPIES:
+            return None
+        place_of = {number: place for place, number in enumerate(self.numbers)}
+        places = torch.tensor([place_of.get(number, len(place_of)) for number in drafters])
+        return {key: bank.gather(places) for key, bank in self.banks.items()}
 
     def masks(self, drafters: torch.Tensor) -> list[torch.Tensor]:
         """drafters: [m] int64, numbers in the pool. A mask [m, c] for each of `owners`."""
@@ -137,6 +187,8 @@ class Adapters:
     def _make(self, numbers: list[int]) -> Stack:
         owners: dict[tuple[int, ...], int] = {}
         products: dict[tuple[int, str], Product] = {}
+        banks: dict[tuple[int, str], Bank] = {}
+        has_banks = self._device == "cpu" and self.num_bytes <= SMALL_COPIES
         layers = {layer for number in numbers for layer, _ in self._sites[number]}
         for layer in sorted(layers):
             for fused, names in FUSED.items():
@@ -150,8 +202,24 @@ class Adapters:
                     key = tuple(number for number, _, matrices in found for _ in range(matrices.down.shape[0]))
                     place = owners.setdefault(key, len(owners))
                     products[layer, fused] = self._product(names, found, place)
+                    if has_banks:
+                        banks[layer, fused] = self._bank(names, found, numbers)
         columns = tuple(torch.tensor(key, device=self._device) for key in owners)
-        return Stack(products, columns, self._dtype)
+        return Stack(tuple(numbers), products, columns, self._dtype, banks)
+
+    def _bank(self, names: tuple[str, ...], found: list[tuple[int, str, LowRank]], numbers: list[int]) -> Bank:
+        rank = max(matrices.down.shape[0] for _, _, matrices in found)
+        size_out = sum(self._sizes[name] for name in names)
+        first = found[0][2].down
+        down = first.new_zeros(len(numbers) + 1, first.shape[1], len(names) * rank)
+        up = first.new_zeros(len(numbers) + 1, len(names) * rank, size_out)
+        for number, name, matrices in found:
+            place, part, own = numbers.index(number), names.index(name), matrices.down.shape[0]
+            row = sum(self._sizes[before] for before in names[:part])
+            columns = slice(part * rank, part * rank + own)
+            down[place, :, columns] = matrices.down.t()
+            up[place, columns, row : row + self._sizes[name]] = matrices.up.t()
+        return Bank(down, up)
 
     def _product(self, names: tuple[str, ...], found: list[tuple[int, str, LowRank]], owners: int) -> Product:
         down = torch.cat([matrices.down for _, _, matrices in found])

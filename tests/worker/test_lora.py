@@ -72,6 +72,14 @@ class LoraBench(Bench):
             return self.world.models[self.numbers[number]](torch.tensor([ids])).logits[0, -1]
 
 
+@pytest.fixture(params=["copies", "stacked"])
+def _both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sglang_hetero_spec.worker import lora_weights
+
+    monkeypatch.setattr(lora_weights, "SMALL_COPIES", 1 << 30 if request.param == "copies" else 0)
+
+
+@pytest.mark.usefixtures("_both_ways")
 @pytest.mark.parametrize("drafters", [[0, 1, 2, 3], [3, 3, 1, 1], [5, 0, 5, 2], [0, 0, 0, 0]])
 def test_every_request_of_a_mixed_batch_drafts_with_its_own_adapter(world: World, drafters: list[int]) -> None:
     bench = LoraBench(world, [1, 7, 20, 3], drafters, world.served(1, 2, 3, 5))
@@ -86,6 +94,7 @@ def test_every_request_of_a_mixed_batch_drafts_with_its_own_adapter(world: World
         logits = bench.drafter.read_next(batch, torch.tensor([tail[-1] for tail in tails]), offset)
 
 
+@pytest.mark.usefixtures("_both_ways")
 def test_tree_nodes_have_their_requests_adapter(world: World) -> None:
     bench = LoraBench(world, [4, 12], [3, 1], world.served(1, 3))
     batch = bench.batch(bench.lens)
