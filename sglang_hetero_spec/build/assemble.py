@@ -11,6 +11,7 @@ from sglang_hetero_spec.build.assign.result import AssignedDrafter, Assignment
 from sglang_hetero_spec.build.layout import Layout
 from sglang_hetero_spec.build.partition.run import TaskFound
 from sglang_hetero_spec.build.profile.records import NONE, ProfileRecord, Settings
+from sglang_hetero_spec.build.profile.served import read_served
 from sglang_hetero_spec.build.recipe import Recipe
 from sglang_hetero_spec.pool import MANIFEST_NAME, Pool, write_pool_manifest
 
@@ -61,10 +62,19 @@ def _drafter(
         "vocab": mode_of(measured, name, settings),
         **settings._asdict(),
     }
-    if name in recipe.drafters:
-        return entry | {"path": str(Path(recipe.drafters[name]).resolve()), "external": True}
-    shutil.copytree(layout.drafter(name), layout.pool / "drafters" / name, ignore=shutil.ignore_patterns(*_NOT_SERVED))
-    return entry | {"path": f"drafters/{name}"}
+    served = read_served(layout.profile).get(name)
+    if served is not None:
+        entry |= served
+        folder = Path(served["path"])
+    else:
+        folder = Path(recipe.drafters[name]).resolve() if name in recipe.drafters else layout.drafter(name)
+    if folder in {Path(path).resolve() for path in recipe.drafters.values()}:
+        return entry | {"path": str(folder), "external": True}
+    # One checkpoint may stand for several drafters.
+    copy = layout.pool / "drafters" / folder.name
+    if not copy.is_dir():
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*_NOT_SERVED))
+    return entry | {"path": f"drafters/{folder.name}"}
 
 
 def mode_of(measured: Sequence[ProfileRecord], drafter: str, settings: Settings) -> str:

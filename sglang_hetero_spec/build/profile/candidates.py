@@ -10,6 +10,7 @@ from typing import Any
 
 from sglang_hetero_spec.build.made_for import vocab_of
 from sglang_hetero_spec.build.profile.records import NO_SETTINGS, NONE, ProfileError, Settings
+from sglang_hetero_spec.build.sorted_file import read_exits
 from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError
 from sglang_hetero_spec.pool.entries.ngram import CORPUS_NAME
 from sglang_hetero_spec.pool.kinds import MAX_NUM_DRAFT_TOKENS, MAX_NUM_STEPS, MAX_TOPK, WITHOUT_FILES, max_tree_nodes
@@ -157,8 +158,17 @@ def _named(folder: Path) -> str:
 def _of_checkpoint(name: str, folder: Path, shapes: Sequence[Settings]) -> list[Candidate]:
     if name == NONE:
         raise ProfileError(f"`{NONE}` means no drafter, so {folder} cannot have that name; write NAME={folder}.")
+    exits = read_exits(folder)
+    if exits is not None:
+        return [_at_exit(name, folder, shape, layers) for shape in shapes if shape.is_chain for layers in exits]
     vocab = vocab_of(folder)
     return [Candidate(name, shape, folder, vocab=vocab, takes_shapes=True) for shape in shapes]
+
+
+def _at_exit(name: str, folder: Path, shape: Settings, layers: int) -> Candidate:
+    """A sorted drafter that is always left at one exit; how to leave it by confidence depends on what these cost."""
+    extra = (("exits", (layers,)),)
+    return Candidate(f"{name}-exit{layers}"[-64:], shape, folder, kind="sorted", takes_shapes=True, extra=extra)
 
 
 def _of_pool(root: Path) -> list[Candidate]:

@@ -57,6 +57,11 @@ class Journal:
     def num_passes(self) -> int:
         return len(self._records)
 
+    @property
+    def records(self) -> tuple[ProfileRecord, ...]:
+        """All passes so far."""
+        return tuple(self._records)
+
     def passes_of(self, key: Key) -> int:
         return self._done[key]
 

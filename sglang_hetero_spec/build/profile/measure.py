@@ -31,8 +31,10 @@ from sglang_hetero_spec.build.profile.engine import (
     context_flag,
     served,
 )
+from sglang_hetero_spec.build.profile.exits import by_confidence
 from sglang_hetero_spec.build.profile.journal import Journal, Plan
 from sglang_hetero_spec.build.profile.records import Key, ProfileError, ProfileRecord, Settings
+from sglang_hetero_spec.build.profile.served import write_served
 from sglang_hetero_spec.build.profile.text_shape import fitted
 from sglang_hetero_spec.build.profile.workload import Workload, choose
 from sglang_hetero_spec.build.prompts import Prompt, read_prompts
@@ -120,6 +122,11 @@ def profile(
         if kept:
             shown.line(f"{kept} passes were measured before and are kept.")
         keys = run.measure(good, journal)
+        late = run.by_confidence(good, journal, texts, answers)
+        if late:
+            journal = Journal(out, _plan(target, workload, options, [*good, *late]))
+            keys = list(dict.fromkeys([*keys, *run.measure(late, journal)]))
+        write_served(out, [*good, *late])
         if journal.num_passes == 0:
             raise ProfileError(f"Nothing was measured, no task is left: {' '.join(run.notes)}")
         records = journal.finish(keys, options.passes)
@@ -200,6 +207,27 @@ class _Run:
         if len(entries) == 1:
             raise ProfileError(self._nothing_left())
         return [self._key(candidate, *place) for candidate in entries.values() for place in self._places()]
+
+    def by_confidence(
+        self, measured: Sequence[Candidate], journal: Journal, texts: Sequence[Sequence[int]], answers: Path | None
+    ) -> list[Candidate]:
+        """Sorted drafters with thresholds for this target, by what their fixed exits cost."""
+        alive = [candidate for candidate in measured if all(candidate != item.candidate for item in self.left_out)]
+        if answers is None:
+            if any(candidate.kind == "sorted" and candidate.takes_shapes for candidate in alive):
+                self.notes.append(
+                    "Sorted drafters are measured at fixed exits only: no answers of the target are given."
+                )
+            return []
+        found = by_confidence(alive, journal.records, texts, answers, self._options.concurrency)
+        for item in found:
+            thresholds = ", ".join(map(str, item.chosen.thresholds))
+            best = max(item.chosen.fixed)
+            self._reporter.line(
+                f"`{item.candidate.drafter}`: thresholds {thresholds}, expected to be"
+                f" {item.chosen.tokens_per_second / best - 1:+.1%} beside the best fixed exit."
+            )
+        return [item.candidate for item in found]
 
     def _nothing_left(self) -> str:
         first = self.left_out[0]

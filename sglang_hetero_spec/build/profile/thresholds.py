@@ -47,8 +47,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Chosen:
-    """thresholds: one less than exits. tokens_per_second: expected, of one request; fixed: the same of each exit
-    alone."""
+    """thresholds: one less than exits. tokens_per_second: expected, of one request; fixed: of each exit alone."""
 
     thresholds: tuple[float, ...]
     tokens_per_second: float

@@ -1,0 +1,105 @@
+"""A sorted drafter whose fixed exits were measured: with what they cost, when it should leave because it is sure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sglang_hetero_spec.build.align.answers import Row, read_answers
+from sglang_hetero_spec.build.profile.candidates import Candidate
+from sglang_hetero_spec.build.profile.records import ProfileError, ProfileRecord
+from sglang_hetero_spec.build.profile.thresholds import Chosen, SeenAnswer, choose_thresholds, measured_costs
+
+_BATCH_TOKENS = 4096
+# Tokens of answers that are enough to choose by.
+_MOST_TOKENS = 40_000
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """A candidate that leaves by confidence, and what was expected of it."""
+
+    candidate: Candidate
+    chosen: Chosen
+
+
+def by_confidence(
+    measured: Sequence[Candidate],
+    records: Sequence[ProfileRecord],
+    prompts: Sequence[Sequence[int]],
+    answers: Path,
+    concurrency: Sequence[int],
+) -> list[Adaptive]:
+    """For every sorted drafter among `measured` and every concurrency, the thresholds that should be fastest there.
+
+    prompts: held-out, as ids; answers: of the target, those to other prompts are left aside.
+    """
+    found: dict[tuple[Any, ...], Adaptive] = {}
+    seen: dict[Path, list[SeenAnswer]] = {}
+    for candidates in _by_checkpoint(measured):
+        first = candidates[0]
+        assert first.path is not None, "a sorted drafter has one"
+        exits = tuple(dict(candidate.extra)["exits"][0] for candidate in candidates)
+        if first.path not in seen:
+            seen[first.path] = see_exits(first.path, exits, held_out(answers, prompts))
+        name = first.drafter.removesuffix(f"-exit{exits[0]}")
+        for number in concurrency:
+            names = [candidate.drafter for candidate in candidates]
+            costs = measured_costs(records, names, first.settings.num_steps, number)
+            chosen = choose_thresholds(seen[first.path], costs, first.settings.num_steps)
+            extra = (("exits", exits), ("thresholds", chosen.thresholds))
+            alike = (first.path, first.settings, chosen.thresholds)
+            found.setdefault(alike, Adaptive(replace(first, drafter=f"{name}-at{number}", extra=extra), chosen))
+    return list(found.values())
+
+
+def _by_checkpoint(measured: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Fixed exits of one checkpoint with one shape, ascending; only where several could be measured."""
+    groups: dict[tuple[Any, ...], list[Candidate]] = {}
+    for candidate in measured:
+        extra = dict(candidate.extra)
+        if candidate.kind == "sorted" and candidate.takes_shapes and len(extra.get("exits", ())) == 1:
+            groups.setdefault((candidate.path, candidate.settings), []).append(candidate)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def held_out(answers: Path, prompts: Sequence[Sequence[int]]) -> list[Row]:
+    """Answers to these prompts, no more of them than are needed. ProfileError where there is none."""
+    wanted = {tuple(ids) for ids in prompts}
+    rows = [row for row in read_answers(answers) if row.prompt in wanted]
+    if not rows:
+        raise ProfileError(
+            f"{answers} has no answer to a prompt that is profiled, by which a sorted drafter's thresholds could be"
+            " chosen; give the target's answers to them, or leave the drafter out."
+        )
+    every = max(1, round(sum(len(row.answer) for row in rows) / _MOST_TOKENS))
+    return rows[::every]
+
+
+def see_exits(folder: Path, exits: Sequence[int], rows: Sequence[Row]) -> list[SeenAnswer]:
+    """What each exit of the checkpoint says of each token of the answers, token 0 (the prefill's) left out."""
+    import torch
+
+    from sglang_hetero_spec.build.align.batches import as_tensors, bucketed
+    from sglang_hetero_spec.build.align.exits import ExitHead
+    from sglang_hetero_spec.build.align.models import load_model, num_layers
+    from sglang_hetero_spec.drafters.sorted import confidence
+
+    model = load_model(str(folder), torch.float32, "--candidates").eval()
+    depth = num_layers(model)
+    head = ExitHead(model, exits if exits[-1] == depth else (*exits, depth))
+    found: dict[int, SeenAnswer] = {}
+    with torch.inference_mode():
+        for batch in bucketed(rows, _BATCH_TOKENS):
+            tensors = as_tensors([rows[i] for i in batch])
+            logits = head.logits(model, tensors["input_ids"], tensors["keep"])
+            sure = confidence(logits).view(head.num_exits, -1)[: len(exits)]
+            hits = (logits.argmax(-1).view(head.num_exits, -1) == tensors["tokens"])[: len(exits)]
+            sizes = [len(rows[i].answer) for i in batch]
+            for i, one, other in zip(batch, sure.split(sizes, 1), hits.split(sizes, 1), strict=True):
+                found[i] = SeenAnswer(np.array(one[:, 1:]), np.array(other[:, 1:]))
+    return [found[i] for i in range(len(rows))]
