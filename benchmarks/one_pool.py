@@ -14,7 +14,7 @@ from sglang_hetero_spec.demo.arms import HETERO, NONE, Arm, plan_servers
 from sglang_hetero_spec.demo.machine import describe
 from sglang_hetero_spec.demo.options import DemoOptions
 from sglang_hetero_spec.demo.run import _target
-from sglang_hetero_spec.demo.shipped import find_shipped, interleave
+from sglang_hetero_spec.demo.shipped import Shipped, find_shipped, interleave
 from sglang_hetero_spec.demo.summary import Results
 from sglang_hetero_spec.files import write_json
 from sglang_hetero_spec.serving.interrupt import terminated_like_interrupted
@@ -28,9 +28,14 @@ def by_hand(drafters: Sequence[dict[str, Any]], fallback: str, **more: Any) -> d
     }
 
 
-def measure_arms(manifest: dict[str, Any], arms: Sequence[Arm], options: DemoOptions) -> Results:
-    """Serve the demo's target without speculation and with this pool, and send both the demo's held-out prompts."""
-    shipped = find_shipped()
+def measure_arms(
+    manifest: dict[str, Any], arms: Sequence[Arm], options: DemoOptions, shipped: Shipped | None = None
+) -> Results:
+    """Serve the demo's target without speculation and with this pool, and send both the demo's held-out prompts.
+
+    shipped: another target and its prompts.
+    """
+    shipped = shipped or find_shipped()
     prompts, warm_up = interleave(shipped.prompts(), options.num_prompts)
     with tempfile.TemporaryDirectory() as folder, terminated_like_interrupted(), Reporter() as reporter:
         print(f"Machine: {describe(options).sentence()}.")
