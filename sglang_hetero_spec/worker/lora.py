@@ -30,8 +30,8 @@ _LAYER = re.compile(rf"(?:\w+\.)*layers\.(\d+)\.(?:self_attn|mlp)\.({'|'.join(FU
 
 @dataclass(frozen=True)
 class AtWork:
-    """The adapters of one batch. products: by layer and SGLang's name; masks: as Product.add_to takes them; copies: what
-    is used instead, where they are small."""
+    """The adapters of one batch. products: by layer and SGLang's name; masks: as Product.add_to takes them; copies:
+    what is used instead, where they are small."""
 
     products: Mapping[tuple[int, str], Product]
     masks: list[torch.Tensor]
