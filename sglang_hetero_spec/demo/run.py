@@ -12,7 +12,7 @@ from typing import Any
 from sglang_hetero_spec.commands.checked import checked_pool
 from sglang_hetero_spec.commands.output import DONE, FAILED, UsageError, console, print_json, say
 from sglang_hetero_spec.commands.progress import Reporter
-from sglang_hetero_spec.demo import measure, summary, table
+from sglang_hetero_spec.demo import measure, summary, table, why
 from sglang_hetero_spec.demo.arms import plan_arms, plan_servers
 from sglang_hetero_spec.demo.costly import CostlyTarget, make_costly
 from sglang_hetero_spec.demo.errors import DemoError
@@ -138,6 +138,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         },
         "general_drafter": outcome.pool.fallback_drafter,
         "definitions": DEFINITIONS,
+        "drafters": [reason.as_dict() for reason in why.reasons(outcome.pool)],
         **summary.as_dict(outcome.results),
         "samples": [
             {"task": a.task, "prompt": outcome.prompts[a.prompt].text, "answer": a.text, "drafter": a.drafter}
@@ -153,6 +154,9 @@ def _print(outcome: Outcome) -> None:
     out = console()
     names = {task.id: task.name for task in outcome.pool.tasks}
     out.print()
+    found = why.reasons(outcome.pool)
+    if found:
+        out.print(why.why_table(found, names))
     table.print_results(out, outcome.results, names, outcome.pool.fallback_drafter)
     for line in (
         *table.legend(outcome.options.passes, len(outcome.prompts)),
