@@ -82,6 +82,8 @@ def _drafter_dict(drafter: DrafterSpec) -> dict[str, Any]:
     elif drafter.path is not None:
         size = checkpoint_size(drafter.path)
         described.update(num_params=size.num_params, weight_bytes=size.weight_bytes)
+    if drafter.kind == "sorted":
+        described.update(exits=list(drafter.exits), thresholds=list(drafter.thresholds))
     if drafter.path is not None:
         described["weights_sha256"] = weights_sha256(drafter.path)
         if (drafter.path / "tokenizer.json").is_file():
@@ -116,7 +118,7 @@ def _print_tables(pool: Pool) -> None:
         if pool.router.second_below is not None:
             out.print(f"Below {pool.router.second_below:g} the drafter of its next guess drafts too.")
     for drafter in pool.drafters:
-        for line in (*_vocabulary_lines(drafter), *_corpus_lines(drafter)):
+        for line in (*_vocabulary_lines(drafter), *_corpus_lines(drafter), *_exit_lines(drafter)):
             out.print(escape(line), soft_wrap=True)
     out.print("Every check passed.")
 
@@ -125,6 +127,15 @@ def _corpus_lines(drafter: DrafterSpec) -> Iterator[str]:
     if drafter.kind == "ngram":
         begins = f"begins with {_corpus_tokens(drafter):,}" if drafter.path is not None else "begins with nothing"
         yield f"Drafter {drafter.name} remembers {drafter.capacity:,} tokens, the oldest out first; it {begins}."
+
+
+def _exit_lines(drafter: DrafterSpec) -> Iterator[str]:
+    if drafter.kind != "sorted":
+        return
+    *inner, last = drafter.exits
+    sure = zip(inner, drafter.thresholds, strict=True)
+    early = "".join(f"behind layer {layers} where it is sure to {threshold:g}, " for layers, threshold in sure)
+    yield f"Drafter {drafter.name} leaves its model {early}{'else ' if inner else ''}behind layer {last}."
 
 
 def _vocabulary_lines(drafter: DrafterSpec) -> Iterator[str]:

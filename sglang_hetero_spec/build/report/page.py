@@ -22,6 +22,7 @@ from sglang_hetero_spec.build.report.prompt_map import coordinates, sample
 from sglang_hetero_spec.build.report.sources import Learned
 from sglang_hetero_spec.build.report.speeds import HETERO, Served, TaskSpeeds, task_speeds
 from sglang_hetero_spec.build.report.svg import add, canvas, mark, render
+from sglang_hetero_spec.build.report.view_exits import exits_views
 from sglang_hetero_spec.build.report.view_rejected import rejected_views
 from sglang_hetero_spec.build.report.view_router import confusion_view
 from sglang_hetero_spec.build.report.view_tasks import num_outliers, spread_words, task_views
@@ -78,6 +79,7 @@ def _page(inputs: Inputs, say: Callable[[str], None]) -> dict[str, Any]:
         "map": _map(inputs, titles, say),
         "matrix": matrix,
         "matrix_note": matrix_note,
+        "exits": exits_views(matrix),
         "heat": _heat(matrix),
         "records": (inputs.records or ())[:_MOST_RECORDS],
         "learned": learned,
