@@ -1,8 +1,8 @@
 """Does the tokenizer.json in a checkpoint's folder belong to that checkpoint? Told from the files beside it.
 
 What is compared was written together with the model: config.json and tokenizer_config.json. A foreign tokenizer of the
-same size with the same special tokens is found by `tokenizer_sha256` alone; it costs accepted tokens, never a wrong
-output.
+same size with the same special tokens is refused by `tokenizer_sha256` alone, and without that warned of when a worker
+starts (drafters/tokenizer_fit.py); it costs accepted tokens, never a wrong output.
 """
 
 from __future__ import annotations
