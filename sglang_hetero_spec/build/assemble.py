@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sglang_hetero_spec.build.assign.result import AssignedDrafter, Assignment
-from sglang_hetero_spec.build.layout import Layout
+from sglang_hetero_spec.build.layout import GENERAL, Layout
 from sglang_hetero_spec.build.partition.run import TaskFound
 from sglang_hetero_spec.build.profile.records import NONE, ProfileRecord, Settings
 from sglang_hetero_spec.build.profile.served import read_served
 from sglang_hetero_spec.build.recipe import Recipe
+from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.pool import MANIFEST_NAME, Pool, write_pool_manifest
+from sglang_hetero_spec.pool.adapter import CONFIG_FILE, read_adapter_config
 
 _NOT_SERVED = (".work", "align.json", "curve.jsonl", "stage.key", "stage.done", ".*.lock")
 
@@ -36,6 +38,7 @@ def assemble(
     for name in ("drafters", "router"):
         shutil.rmtree(pool / name, ignore_errors=True)
     drafters = [_drafter(recipe, layout, item, measured) for item in assignment.drafters]
+    drafters += _missing_bases(recipe, layout, drafters)
     if thresholds is not None:
         shutil.copytree(layout.router, pool / "router", ignore=shutil.ignore_patterns(*_NOT_SERVED, "threshold.json"))
     names = {task.id: task.name for task in tasks}
@@ -68,13 +71,48 @@ def _drafter(
         folder = Path(served["path"])
     else:
         folder = Path(recipe.drafters[name]).resolve() if name in recipe.drafters else layout.drafter(name)
+    if (folder / CONFIG_FILE).is_file():
+        entry |= {"kind": "lora", "base": _base_of(recipe, layout, folder)}
+    return entry | _placed(recipe, layout, folder)
+
+
+def _placed(recipe: Recipe, layout: Layout, folder: Path) -> dict[str, Any]:
     if folder in {Path(path).resolve() for path in recipe.drafters.values()}:
-        return entry | {"path": str(folder), "external": True}
+        return {"path": str(folder), "external": True}
     # One checkpoint may stand for several drafters.
     copy = layout.pool / "drafters" / folder.name
     if not copy.is_dir():
-        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*_NOT_SERVED))
-    return entry | {"path": f"drafters/{folder.name}"}
+        # An adapter's tokenizer is that of its base.
+        left = (*_NOT_SERVED, "*token*", "chat_template*") if (folder / CONFIG_FILE).is_file() else _NOT_SERVED
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*left))
+    return {"path": f"drafters/{folder.name}"}
+
+
+def _base_of(recipe: Recipe, layout: Layout, folder: Path) -> str:
+    """The name of the drafter that the adapter in `folder` says it belongs to."""
+    named = read_adapter_config(folder, "`drafters`").base
+    sources = {Path(path).resolve(): name for name, path in recipe.drafters.items()}
+    sources[layout.drafter(GENERAL).resolve()] = GENERAL
+    base = None if named is None else sources.get(Path(named).resolve())
+    if base is None:
+        raise HeteroError(
+            f"The base of the adapter {folder} is {named}, no drafter here; name it under `drafters` too."
+        )
+    return base
+
+
+def _missing_bases(recipe: Recipe, layout: Layout, drafters: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Bases that were chosen for nothing but their adapters; their shape is that of one of these."""
+    known, added = {entry["name"] for entry in drafters}, []
+    for adapter in drafters:
+        base = adapter.get("base")
+        if base is not None and base not in known:
+            known.add(base)
+            folder = Path(recipe.drafters[base]).resolve() if base in recipe.drafters else layout.drafter(base)
+            shape = {field: adapter[field] for field in Settings._fields}
+            entry = {"name": base, "kind": "standalone", "vocab": "shared", **shape}
+            added.append(entry | _placed(recipe, layout, folder))
+    return added
 
 
 def mode_of(measured: Sequence[ProfileRecord], drafter: str, settings: Settings) -> str:

@@ -72,6 +72,7 @@ def _drafter_dict(drafter: DrafterSpec) -> dict[str, Any]:
         "auto_reason": drafter.auto_reason,
         "overlap": drafter.overlap and drafter.overlap.as_dict(),
         "warning": drafter.overlap and drafter.overlap.warning(drafter.name, drafter.vocab),
+        "base": drafter.base,
         "num_steps": drafter.num_steps,
         "topk": drafter.topk,
         "num_draft_tokens": drafter.num_draft_tokens,
@@ -162,7 +163,7 @@ def _row(pool: Pool, drafter: DrafterSpec) -> list[str]:
     path = drafter.path
     cells = [
         drafter.name,
-        drafter.kind,
+        drafter.kind if drafter.base is None else f"{drafter.kind} on {drafter.base}",
         _vocab_cell(drafter) if path else "",
         str(drafter.num_steps),
         str(drafter.topk),

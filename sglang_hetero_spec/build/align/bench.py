@@ -36,7 +36,7 @@ from sglang_hetero_spec.build.align.teacher import HiddenTeacher, LiveTeacher, T
 from sglang_hetero_spec.build.align.trainer import Run
 from sglang_hetero_spec.build.align.training import evaluation_steps, steps_of, train
 
-_RATES = {"muon": 6e-3, "adamw": 1e-4, "lora": 3e-4}
+_RATES = {"muon": 6e-3, "adamw": 1e-4, "lora-adamw": 3e-4, "lora-muon": 2e-2}
 _PROBE_SHARE = 20
 _GIB = 1 << 30
 
@@ -66,7 +66,7 @@ class Bench:
 
     @property
     def learning_rate(self) -> float:
-        kind = "lora" if self.settings.lora and self.optimizer == "adamw" else self.optimizer
+        kind = f"lora-{self.optimizer}" if self.settings.lora else self.optimizer
         return self.settings.learning_rate or _RATES[kind]
 
     @property

@@ -56,12 +56,14 @@ class AlignSettings(_Strict):
     vocab: of a drafter whose vocabulary is not the target's: the mode that it will be served in, which is how it reads
     the answers. `tli`: the target's tokens one by one, which every loss can compare. `slem`, `slrs`: the text in its
     own tokens, by `ce`. `auto`: `tli` where nearly all that the target writes is in both vocabularies, else `slem`.
+    lora: an adapter on the base drafter; in a `build`, of each task on the general drafter, which `layers` or `shape`
+    then make.
     layers: without a base: how many of the target's layers, which ones, or "auto" (measured). shape: a fresh model.
     exits: makes a sorted drafter (arXiv 2407.01955): the layers of each of its nested sub-models, ascending, the last
     all that it has; the loss is the mean over them. `layers: N` then takes the target's first N.
     loss, layers "auto": each candidate is trained on `probe_tokens` (null: a twentieth of the budget); the best goes
     on.
-    learning_rate: null takes 6e-3 (Muon), 1e-4 (AdamW) or 3e-4 (AdamW on LoRA).
+    learning_rate: null takes 6e-3 (Muon), 1e-4 (AdamW), 2e-2 (Muon on LoRA) or 3e-4 (AdamW on LoRA).
     patience: evaluations without a better held-out accept rate before it stops; 0 never stops early.
     cache: keep the target's last hidden states or its `cache_topk` likeliest tokens on disk instead of running the
     target again in every epoch; "auto" keeps hidden states where that is cheaper and fits into `cache_gib`.
@@ -102,8 +104,6 @@ class AlignSettings(_Strict):
     def _one_start(self) -> AlignSettings:
         if self.layers is not None and self.shape is not None:
             raise ValueError("`layers` and `shape` exclude each other: give one")
-        if self.lora is not None and (self.layers is not None or self.shape is not None):
-            raise ValueError("`lora` needs a base drafter (--base), not `layers` or `shape`")
         if self.exits is not None:
             self._check_exits(self.exits)
         return self
@@ -129,11 +129,14 @@ def load_settings(path: Path | None, overrides: Mapping[str, Any]) -> AlignSetti
     fields = _read(path) if path is not None else {}
     for key, value in overrides.items():
         _put(fields, key.split("."), value)
+    where = "The settings" if path is None else str(path)
     try:
-        return AlignSettings.model_validate(fields)
+        settings = AlignSettings.model_validate(fields)
     except ValidationError as error:
-        where = "The settings" if path is None else str(path)
         raise AlignError(f"{where}: {_sentence(error.errors()[0])}") from None
+    if settings.lora is not None and (settings.layers is not None or settings.shape is not None):
+        raise AlignError(f"{where}: `lora` needs a base drafter (--base), not `layers` or `shape`.")
+    return settings
 
 
 def _sentence(error: Any) -> str:

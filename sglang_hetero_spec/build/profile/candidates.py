@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sglang_hetero_spec.build.made_for import vocab_of
 from sglang_hetero_spec.build.profile.records import NO_SETTINGS, NONE, ProfileError, Settings
 from sglang_hetero_spec.build.sorted_file import read_exits
 from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError
+from sglang_hetero_spec.pool.adapter import CONFIG_FILE, read_adapter_config
 from sglang_hetero_spec.pool.entries.ngram import CORPUS_NAME
 from sglang_hetero_spec.pool.kinds import MAX_NUM_DRAFT_TOKENS, MAX_NUM_STEPS, MAX_TOPK, WITHOUT_FILES, max_tree_nodes
 from sglang_hetero_spec.pool.parse import parse_manifest
@@ -21,7 +22,7 @@ from sglang_hetero_spec.pool.tree_shape import tree_shape
 
 CONFIG_NAME = "config.json"
 # Keys of an entry that a candidate has fields for, and those that `write_pool` does not need.
-_COMMON = {"name", "kind", "path", "vocab", "external", "weights_sha256", "tokenizer_sha256", *Settings._fields}
+_COMMON = {"name", "kind", "path", "vocab", "external", "weights_sha256", "tokenizer_sha256", "base", *Settings._fields}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -29,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Candidate:
     """One drafter with one tree shape. path: of its files, None for a drafter without any. vocab: as in a pool.json;
     what `auto` stands for is found by `checked.check`. takes_shapes: whether `settings` were asked for of any
-    checkpoint. extra: the keys of its kind alone, as in a pool.json.
+    checkpoint. extra: the keys of its kind alone, as in a pool.json. base: what an adapter belongs to.
     """
 
     drafter: str
@@ -39,17 +40,18 @@ class Candidate:
     vocab: str = "shared"
     takes_shapes: bool = False
     extra: tuple[tuple[str, Any], ...] = ()
+    base: Candidate | None = None
 
     def __str__(self) -> str:
         return self.drafter if self.kind == NONE else f"{self.drafter} ({self.settings})"
 
-    def entry(self, name: str) -> dict[str, Any]:
-        """Its entry in a pool.json."""
+    def entry(self, name: str, base: str | None = None) -> dict[str, Any]:
+        """Its entry in a pool.json. base: the name of its base's."""
         if self.kind == NONE:
             return {"name": name, "kind": NONE}
         files = {} if self.path is None else {"path": str(self.path), "external": True}
-        shape = self.settings._asdict()
-        return {"name": name, "kind": self.kind, **files, "vocab": self.vocab, **shape, **dict(self.extra)}
+        common = {"name": name, "kind": self.kind, **files, "vocab": self.vocab, **self.settings._asdict()}
+        return {**common, **dict(self.extra), **({} if base is None else {"base": base})}
 
 
 NOBODY = Candidate(NONE, NO_SETTINGS, None, kind="none")
@@ -132,15 +134,36 @@ def _of_argument(argument: str, shapes: Sequence[Settings]) -> list[Candidate]:
         return _of_pool(folder)
     if (folder / CONFIG_NAME).is_file():
         return _of_checkpoint(name or _named(folder), folder, shapes)
+    if (folder / CONFIG_FILE).is_file():
+        base = _base_of(folder)
+        return [
+            Candidate(name or _named(folder), shape, folder, "lora", base=replace(base, settings=shape))
+            for shape in shapes
+        ]
     if (folder / CORPUS_NAME).is_file():
         return [Candidate(name or _named(folder), shape, folder, kind="ngram") for shape in shapes]
     children = sorted(path.parent for path in folder.glob(f"*/{CONFIG_NAME}"))
     if name is None and children:
         return [found for child in children for found in _of_checkpoint(_named(child), child, shapes)]
     raise ProfileError(
-        f"{folder} is no pool ({MANIFEST_NAME}), no checkpoint ({CONFIG_NAME}), no corpus ({CORPUS_NAME}) and no folder"
-        " of checkpoints; correct --candidates."
+        f"{folder} is no pool ({MANIFEST_NAME}), no checkpoint ({CONFIG_NAME}), no adapter ({CONFIG_FILE}), no corpus"
+        f" ({CORPUS_NAME}) and no folder of checkpoints; correct --candidates."
     )
+
+
+def _base_of(folder: Path) -> Candidate:
+    """What the adapter in `folder` says that it belongs to."""
+    try:
+        named = read_adapter_config(folder, "--candidates").base
+    except PoolError as error:
+        raise ProfileError(str(error)) from None
+    base = None if named is None else Path(named).resolve()
+    if base is None or not (base / CONFIG_NAME).is_file():
+        raise ProfileError(
+            f"{folder / CONFIG_FILE}: `base_model_name_or_path` is {named}, which is no folder of a checkpoint; put the"
+            " adapter and its base into a pool, and give that."
+        )
+    return Candidate(_named(base), NO_SETTINGS, base)
 
 
 def _split(argument: str) -> tuple[str | None, Path]:
@@ -176,8 +199,9 @@ def _of_pool(root: Path) -> list[Candidate]:
     where = root / MANIFEST_NAME
     try:
         drafters = parse_manifest(read_text(where), where).drafters
+        named = {drafter.name: drafter for drafter in drafters}
         return [
-            _of_entry(root, drafter, f"{where}: `drafters[{index}]")
+            _of_entry(root, drafter, f"{where}: `drafters[{index}]", named)
             for index, drafter in enumerate(drafters)
             if drafter.kind != "none"
         ]
@@ -185,14 +209,22 @@ def _of_pool(root: Path) -> list[Candidate]:
         raise ProfileError(str(error)) from None
 
 
-def _of_entry(root: Path, drafter: Drafter, where: str) -> Candidate:
+def _of_entry(root: Path, drafter: Drafter, where: str, named: Mapping[str, Drafter]) -> Candidate:
     if drafter.name == NONE:
         raise ProfileError(f"{where}` is named `{NONE}` but drafts; correct the pool.")
     if drafter.path is None and drafter.kind not in WITHOUT_FILES:
         raise ProfileError(f"{where}` has no `path`; correct the pool.")
-    shape = Settings(*tree_shape(drafter, where))
+    base = None
+    if drafter.kind == "lora":
+        if drafter.base not in named or named[drafter.base].kind != "standalone":
+            raise ProfileError(
+                f"{where}.base` is {drafter.base}, no `standalone` drafter of the pool; correct the pool."
+            )
+        base = _of_entry(root, named[drafter.base], where, named)
+    has_shape = base is None or drafter.num_steps is not None
+    shape = Settings(*tree_shape(drafter, where)) if has_shape else base.settings
     path = None if drafter.path is None else (root / drafter.path).resolve()
-    return Candidate(drafter.name, shape, path, drafter.kind, drafter.vocab, extra=_extra(drafter))
+    return Candidate(drafter.name, shape, path, drafter.kind, drafter.vocab, extra=_extra(drafter), base=base)
 
 
 def _extra(drafter: Drafter) -> tuple[tuple[str, Any], ...]:

@@ -41,7 +41,7 @@ def _modes(candidate: Candidate, target: str, folder: Path) -> list[Candidate]:
             return _modes(replace(candidate, vocab="shared"), target, folder)
         if not candidate.settings.is_chain:
             return _modes(replace(candidate, vocab="tli"), target, folder)
-    (drafter,) = write_pool(folder, {"candidate": candidate}, target).drafters
+    drafter = write_pool(folder, {"candidate": candidate}, target).drafter("candidate")
     found = [replace(candidate, vocab=drafter.vocab)]
     if candidate.vocab == AUTO and candidate.takes_shapes and drafter.overlap is not None:
         modes = ["tli", "slem"] if drafter.overlap.share >= LOW_SHARE else ["slem"]
@@ -50,7 +50,14 @@ def _modes(candidate: Candidate, target: str, folder: Path) -> list[Candidate]:
 
 
 def write_pool(folder: Path, entries: dict[str, Candidate], target: str) -> Pool:
-    """A pool of these candidates under these names; the first is the fallback."""
-    drafters = [candidate.entry(name) for name, candidate in entries.items()]
+    """A pool of these candidates under these names, and of the bases of adapters; the first is the fallback."""
+    bases = {one.path: name for name, one in entries.items() if (one.kind, one.vocab) == ("standalone", "shared")}
+    drafters, added = [], []
+    for name, candidate in entries.items():
+        base = candidate.base
+        if base is not None and base.path not in bases:
+            bases[base.path] = f"base-of-{name}"[:64]
+            added.append(base.entry(bases[base.path]))
+        drafters.append(candidate.entry(name, None if base is None else bases[base.path]))
     first = next(iter(entries))
-    return write_pool_manifest(folder, drafters=drafters, fallback_drafter=first, target=target, hashes=False)
+    return write_pool_manifest(folder, drafters=drafters + added, fallback_drafter=first, target=target, hashes=False)

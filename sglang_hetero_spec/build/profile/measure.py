@@ -309,4 +309,5 @@ def _plan(target: str, workload: Workload, options: ProfileOptions, candidates: 
 
 def _fingerprint(candidate: Candidate) -> str:
     files = "" if candidate.path is None else targets.fingerprint(str(candidate.path))
+    files += "" if candidate.base is None else f" on {_fingerprint(candidate.base)}"
     return f"{files} {json.dumps(dict(candidate.extra))}" if candidate.extra else files

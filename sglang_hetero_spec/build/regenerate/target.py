@@ -11,7 +11,8 @@ from sglang_hetero_spec.build.prompts import Prompt
 from sglang_hetero_spec.build.regenerate.errors import RegenerateError
 
 _SAMPLE_BYTES = 1 << 16
-_IDENTITY = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model")
+_IDENTITY = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model",
+             "adapter_config.json")  # fmt: skip
 
 
 def check_target(target: str, *, with_weights: bool) -> None:

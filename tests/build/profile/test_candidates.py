@@ -50,7 +50,7 @@ def test_a_damaged_checkpoint_is_left_out_by_name(files: Files, tmp_path: Path) 
 def test_what_is_no_candidate(files: Files, tmp_path: Path) -> None:
     a, b = files.drafters / "a", files.drafters / "b"
     with pytest.raises(
-        ProfileError, match=r"is no pool \(pool\.json\), no checkpoint \(config\.json\), no corpus \(corpus\.safet"
+        ProfileError, match=r"is no pool \(pool\.json\), no checkpoint \(config\.json\), no adapter \(adapter_config"
     ):
         find_candidates([str(tmp_path / "nowhere")], (CHAIN,))
     with pytest.raises(ProfileError, match="`a` is both"):
