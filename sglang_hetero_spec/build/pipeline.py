@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sglang_hetero_spec.build.adapters import place_base, shared_base
 from sglang_hetero_spec.build.align.settings import AlignSettings
 from sglang_hetero_spec.build.assemble import assemble
 from sglang_hetero_spec.build.assign.assignment import assign
-from sglang_hetero_spec.build.assign.base_memory import shared_base
 from sglang_hetero_spec.build.assign.fit_router import fit_priced_router
 from sglang_hetero_spec.build.assign.result import Assignment, read_assignment, write_assignment
 from sglang_hetero_spec.build.drafters import Alignments, Job, NotMade, align_all
@@ -37,7 +37,7 @@ from sglang_hetero_spec.build.split import write_split
 from sglang_hetero_spec.build.stages import Stage
 from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.files import write_json, write_lines
-from sglang_hetero_spec.pool import MANIFEST_NAME, Pool, local_folder
+from sglang_hetero_spec.pool import MANIFEST_NAME, Pool
 from sglang_hetero_spec.pool import file_sha256 as digest
 
 Say = Callable[[str], None]
@@ -185,44 +185,23 @@ class _Build:
     def _align(self) -> tuple[NotMade, ...]:
         base = self._base()
         settings = self._align_settings()
-        if settings.lora is not None:
-            assert base is not None, "made where none is given"
-            return self._align_adapters(base, settings.model_copy(update={"shape": None, "layers": None}))
         if base is not None:
-            fresh = "muon" if settings.shape is not None else None
+            fresh = "muon" if settings.shape is not None and settings.lora is None else None
             kept = {"shape": None, "layers": None, "optimizer": settings.optimizer or fresh}
             settings = settings.model_copy(update=kept)
         tasks = [task.id for task in self._tasks()]
 
         def work(folder: Path) -> None:
-            names = {GENERAL: None, **{task: task for task in tasks}}
+            names, start = {GENERAL: None, **dict(zip(tasks, tasks, strict=True))}, base
+            if settings.lora is not None:  # of the base itself, which is the general drafter
+                del names[GENERAL]
+                start = place_base(base, self.layout.drafter(GENERAL))
             jobs = [Job(name, task, self.layout.drafter(name)) for name, task in names.items()]
-            failed = align_all(self._alignments(base, folder, settings), jobs, self.say)
+            failed = align_all(self._alignments(start, folder, settings), jobs, self.say)
             write_json(folder / "not_made.json", [vars(item) for item in failed], HeteroError)
             shutil.rmtree(self.layout.cache, ignore_errors=True)
 
         self._stage("drafters", self._align_key(base, settings) | {"tasks": tasks}, work)
-        return self._not_made()
-
-    def _align_adapters(self, base: str, settings: AlignSettings) -> tuple[NotMade, ...]:
-        """The base itself is the general drafter, and each task has an adapter on it."""
-        tasks, general = [task.id for task in self._tasks()], self.layout.drafter(GENERAL)
-        source = local_folder(base, None)
-        if source is None:
-            raise HeteroError(f"`base` is {base}, but `align.lora` needs a folder; download the model, and name that.")
-
-        def work(folder: Path) -> None:
-            if not general.is_dir():
-                shutil.copytree(source, general, ignore=shutil.ignore_patterns(".*"))
-            jobs = [Job(task, task, self.layout.drafter(task)) for task in tasks]
-            failed = align_all(self._alignments(str(general), folder, settings), jobs, self.say)
-            write_json(folder / "not_made.json", [vars(item) for item in failed], HeteroError)
-            shutil.rmtree(self.layout.cache, ignore_errors=True)
-
-        self._stage("drafters", self._align_key(base, settings) | {"tasks": tasks}, work)
-        return self._not_made()
-
-    def _not_made(self) -> tuple[NotMade, ...]:
         rows = json.loads((self.layout.stage("drafters") / "not_made.json").read_text(encoding="utf-8"))
         return tuple(NotMade(**row) for row in rows)
 
@@ -296,7 +275,8 @@ class _Build:
             self.say(f"tasks: {before} became {after}, as one drafter serves several of them as well as their own")
 
     def _assign(self) -> None:
-        memory, max_memory = shared_base(self._memory(), self.recipe.assign.max_memory, self._adapters())
+        adapters = [task.id for task in self._tasks()] if self.recipe.align.lora is not None else []
+        memory, max_memory = shared_base(self._memory(), self.recipe.assign.max_memory, adapters)
         chosen, profile, traffic = self.recipe.assign, self.layout.merged / PROFILE_NAME, self._traffic()
         key = {"profile": digest(profile), "settings": chosen.model_dump(), "traffic": traffic}
 
@@ -327,12 +307,6 @@ class _Build:
         return {
             name: sum(file.stat().st_size for file in folder.glob("*.safetensors")) for name, folder in folders.items()
         }
-
-    def _adapters(self) -> frozenset[str]:
-        """Names of the drafters that are made as adapters of the general one."""
-        if self.recipe.align.lora is None:
-            return frozenset()
-        return frozenset(task.id for task in self._tasks())
 
     def _fit_router(self) -> None:
         prompts, profile = self.layout.merged / PROMPTS_NAME, self.layout.merged / PROFILE_NAME

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sglang_hetero_spec.build.assign.base_memory import shared_base
+from sglang_hetero_spec.build.adapters import shared_base
 from sglang_hetero_spec.build.profile.candidates import find_candidates
 from sglang_hetero_spec.build.profile.checked import check, write_pool
 from sglang_hetero_spec.build.profile.measure import name_entries
