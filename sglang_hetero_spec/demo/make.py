@@ -1,4 +1,4 @@
-"""Makes the demo's target from nothing, and its pool by `build` with recipe.yaml.
+"""Makes the demo's target from nothing, its pool by `build` with recipe.yaml, and drafters of the other kinds for it.
 
 python -m sglang_hetero_spec.demo.make --out DIR
 """
@@ -51,9 +51,11 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     import torch
 
+    from sglang_hetero_spec.build.layout import Layout
     from sglang_hetero_spec.build.pipeline import build
     from sglang_hetero_spec.build.recipe import load_recipe
     from sglang_hetero_spec.demo.data import find_sources
+    from sglang_hetero_spec.demo.kinds import KindSettings, add_kinds
     from sglang_hetero_spec.demo.publish import publish
     from sglang_hetero_spec.demo.train.settings import FULL, QUICK
     from sglang_hetero_spec.demo.train.stages import Workshop
@@ -79,7 +81,10 @@ def main(argv: list[str] | None = None) -> int:
         recipe = load_recipe(RECIPE, given)
         built = build(recipe, shop.work / "pool", say)
         about = {"settings": settings.as_dict(), "recipe": recipe.model_dump(exclude={"target", "prompts"})}
-        print(_table(publish(built.pool.root, args.out, about)["heldout"]))
+        made = publish(built.pool.root, args.out, about)
+        kinds = KindSettings(sorted_tokens=20_000, lora_tokens=20_000) if args.quick else KindSettings()
+        add_kinds(shop.target_dir, Layout(built.pool.root), args.out, shop.work / "kinds", kinds, say)
+        print(_table(made["heldout"]))
     except HeteroError as error:
         print(error, file=sys.stderr)
         return 1
