@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.pool import PoolError, load_pool
 from sglang_hetero_spec.pool.adapter import place_of, read_adapter_config
 from sglang_hetero_spec.pool.running import heirs, with_adapter, without_adapter
+from sglang_hetero_spec.server_args import refuse_for_adapters
 from tests.pool.fake_pool import write_checkpoint, write_tokenizer
 from tests.support.manifest import write_manifest
 
@@ -236,3 +239,10 @@ def test_a_pool_without_a_base_takes_no_adapter(tmp_path: Path) -> None:
     pool = load_pool(write_manifest(tmp_path / "pool", [{"name": "off", "kind": "none"}], fallback="off"))
     with pytest.raises(PoolError, match="no drafter of kind `standalone`"):
         with_adapter(pool, "new", str(write_adapter(tmp_path / "new")))
+
+
+def test_more_than_one_rank_is_refused(root: Path) -> None:
+    pool = load_pool(write_pool(root))
+    refuse_for_adapters(SimpleNamespace(tp_size=1), pool)
+    with pytest.raises(HeteroError, match=r"--tp-size above 1 with drafter sql \(kind `lora`\)"):
+        refuse_for_adapters(SimpleNamespace(tp_size=2), pool)
