@@ -39,7 +39,7 @@ from sglang_hetero_spec.demo.run import _target
 from sglang_hetero_spec.demo.shipped import Shipped, find_shipped
 from sglang_hetero_spec.demo.summary import Results
 
-DEFAULTS = ("--num-prompts", "48", "--passes", "3", "--concurrency", "1", "4", "--target-params", "200M")
+DEFAULTS = ("--num-prompts", "48", "--passes", "3", "--concurrency", "1,4", "--target-params", "200M")
 SORTED_ARM = "sorted"
 # What a pass differs from the next one by.
 NOISE = 0.01
