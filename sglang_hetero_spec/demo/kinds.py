@@ -41,7 +41,7 @@ _SHAPE = {
 }
 _NOT_SERVED = (".*", "*.json.part", "align.json", "curve.jsonl", "sorted.json")
 # What an adapter's folder needs.
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,9 @@ def _copy(source: Path, place: Path, kind: str) -> None:
         shutil.copytree(source, place, ignore=shutil.ignore_patterns(*_NOT_SERVED))
         return
     place.mkdir(parents=True)
-    for name in _ADAPTER_FILES:
-        shutil.copyfile(source / name, place / name)
+    shutil.copyfile(source / _ADAPTER_WEIGHTS, place / _ADAPTER_WEIGHTS)
+    config = json.loads((source / _ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    write_json(place / _ADAPTER_CONFIG, config | {"base_model_name_or_path": f"../{GENERAL}"}, HeteroError)
 
 
 def _inside(entry: dict[str, Any]) -> dict[str, Any]:

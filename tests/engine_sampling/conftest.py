@@ -14,6 +14,7 @@ from tests.engine_sampling.laws import ExactModel, Params, Tokens
 from tests.engine_sampling.settings import (
     ALONE,
     CHAIN,
+    LORA,
     NGRAM,
     NONE,
     NUM_SAMPLES,
@@ -27,6 +28,7 @@ from tests.engine_sampling.settings import (
     TREE,
     Group,
 )
+from tests.support.adapters import write_adapter
 from tests.support.manifest import write_manifest
 from tests.support.servers import Server, running_server
 from tests.support.tiny_models import write_noisy_copy, write_tiny_model
@@ -112,6 +114,7 @@ def write_pool(folder: Path, target: Path) -> Path:
     nearer = write_noisy_copy(target, folder / "nearer", seed=3, noise=0.04)
     model = {"kind": "standalone", "path": str(near), "external": True, "vocab": "shared"}
     foreign = {**model, "path": str(write_foreign_drafter(nearer, folder / "foreign"))}
+    adapter = write_adapter(near, folder / "adapter", size=0.1)
     drafters = [
         {"name": CHAIN, **model, "num_steps": 3},
         {"name": TREE, **model, "num_steps": 2, "topk": 3, "num_draft_tokens": 8},
@@ -120,6 +123,7 @@ def write_pool(folder: Path, target: Path) -> Path:
         {"name": SLEM, **foreign, "vocab": "slem", "num_steps": 3, "num_draft_tokens": 5},
         {"name": SLRS, **foreign, "vocab": "slrs", "num_steps": 2},
         {"name": SORTED, "kind": "sorted", "path": str(near), "external": True, "num_steps": 3, **LEAVING},
+        {"name": LORA, "kind": "lora", "path": str(adapter), "external": True, "base": CHAIN},
         {"name": NGRAM, "kind": "ngram", "num_steps": 2, "topk": 4, "num_draft_tokens": 12},
     ]
     return write_manifest(folder / "pool", drafters, fallback=CHAIN)

@@ -20,6 +20,8 @@ MIXED_PAIR = f"{TLI}+{CHAIN}"
 NGRAM = "ngram"
 # Leaves its model early now and then.
 SORTED = "sorted"
+# An adapter of the chain's model.
+LORA = "lora"
 NGRAM_PAIR = f"{CHAIN}+{NGRAM}"
 
 
@@ -67,11 +69,13 @@ SETTINGS: dict[str, tuple[Group, ...]] = {
         Group(Params(), NGRAM_PAIR),
         Group(Params(), SORTED),
         Group(COOL, SORTED),
+        Group(Params(), LORA),
+        Group(COOL, LORA),
     ),
 }
 
 # Each alone, as many samples of each.
 ALONE: dict[str, tuple[Group, ...]] = {
     drafter: (Group(Params(), drafter), Group(COOL, drafter), Group(MIN_P, drafter))
-    for drafter in (TLI, SLEM, SLRS, NGRAM, SORTED)
+    for drafter in (TLI, SLEM, SLRS, NGRAM, SORTED, LORA)
 }
