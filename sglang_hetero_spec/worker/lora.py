@@ -71,7 +71,8 @@ class ServedAdapters:
                 f" {', '.join(sorted(set(FUSED) - set(first)))}; use a base with plain attention and gated MLP (Llama,"
                 " Qwen2, Qwen3, Mistral)."
             )
-        self.adapters = Adapters(_output_sizes(first), runner.dtype, runner.device)
+        input_sizes = {name: first[fused].input_size for fused, names in FUSED.items() for name in names}
+        self.adapters = Adapters(_output_sizes(first), input_sizes, runner.dtype, runner.device)
         self._runner = runner
         self._on_cpu = runner.device == "cpu"
         self._known: tuple[object, AtWork | None] | None = None

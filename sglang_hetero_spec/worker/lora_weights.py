@@ -49,6 +49,11 @@ class LowRank:
     def num_bytes(self) -> int:
         return sum(matrix.numel() * matrix.element_size() for matrix in (self.down, self.up))
 
+    def padded(self, num_inputs: int, num_outputs: int) -> LowRank:
+        """With zeros for what the layer has more: SGLang rounds the inner size of an MLP up on CPU."""
+        down = F.pad(self.down, (0, num_inputs - self.down.shape[1]))
+        return LowRank(down, F.pad(self.up, (0, 0, 0, num_outputs - self.up.shape[0])))
+
 
 def read_adapter(folder: Path, scale: float, dtype: torch.dtype, device: torch.device | str) -> dict[Site, LowRank]:
     """The checked adapter in `folder` (pool.adapter.check_adapter), which has both matrices of each site."""
@@ -153,11 +158,18 @@ class Stack:
 class Adapters:
     """The adapters of one base model, by their numbers in the pool; they come and go while the server runs.
 
-    sizes: rows of the output of each part of SGLang's linear layers, by peft's name, the same in all layers.
+    sizes, input_sizes: of the output and the input of each part of SGLang's linear layers, by peft's name, the same in
+    all layers.
     """
 
-    def __init__(self, sizes: Mapping[str, int], dtype: torch.dtype, device: torch.device | str) -> None:
-        self._sizes, self._dtype, self._device = sizes, dtype, device
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        input_sizes: Mapping[str, int],
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> None:
+        self._sizes, self._input_sizes, self._dtype, self._device = sizes, input_sizes, dtype, device
         self._sites: dict[int, dict[Site, LowRank]] = {}
         self._stacked: tuple[frozenset[int], Stack | None] = frozenset(), None
 
@@ -170,7 +182,10 @@ class Adapters:
         return sum(matrices.num_bytes for sites in self._sites.values() for matrices in sites.values())
 
     def add(self, number: int, folder: Path, scale: float) -> None:
-        self._sites[number] = read_adapter(folder, scale, self._dtype, self._device)
+        self._sites[number] = {
+            (layer, name): matrices.padded(self._input_sizes[name], self._sizes[name])
+            for (layer, name), matrices in read_adapter(folder, scale, self._dtype, self._device).items()
+        }
 
     def remove(self, number: int) -> None:
         del self._sites[number]

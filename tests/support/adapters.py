@@ -56,7 +56,7 @@ class _Fused(nn.Module):
     def __init__(self, parts: list[nn.Linear]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.cat([part.weight for part in parts]))
-        self.output_size = self.weight.shape[0]
+        self.output_size, self.input_size = self.weight.shape
         sizes = [part.out_features for part in parts]
         if len(parts) == 3:
             self.q_proj_shard_size, self.kv_proj_shard_size, self.v_proj_shard_size = sizes
@@ -65,15 +65,22 @@ class _Fused(nn.Module):
         return nn.functional.linear(read, self.weight), None
 
 
-def fused_runner(model: Any) -> SimpleNamespace:
-    """What worker.lora.ServedAdapters asks of an SGLang runner."""
+def _padded(linear: nn.Linear, rows: int = 0, columns: int = 0) -> nn.Linear:
+    """The inner size of an MLP rounded up with zeros, as SGLang does on CPU."""
+    wide = nn.Linear(linear.in_features + columns, linear.out_features + rows, bias=False)
+    wide.weight = nn.Parameter(nn.functional.pad(linear.weight.detach(), (0, columns, 0, rows)))
+    return wide
+
+
+def fused_runner(model: Any, extra: int = 0) -> SimpleNamespace:
+    """What worker.lora.ServedAdapters asks of an SGLang runner. extra: by how much the inner size of MLPs is larger."""
     layers = []
     for layer in model.model.layers:
         attention, mlp = nn.Module(), nn.Module()
         attention.qkv_proj = _Fused([layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj])
         attention.o_proj = _Fused([layer.self_attn.o_proj])
-        mlp.gate_up_proj = _Fused([layer.mlp.gate_proj, layer.mlp.up_proj])
-        mlp.down_proj = _Fused([layer.mlp.down_proj])
+        mlp.gate_up_proj = _Fused([_padded(layer.mlp.gate_proj, rows=extra), _padded(layer.mlp.up_proj, rows=extra)])
+        mlp.down_proj = _Fused([_padded(layer.mlp.down_proj, columns=extra)])
         one = nn.Module()
         one.self_attn, one.mlp = attention, mlp
         layers.append(one)

@@ -36,10 +36,10 @@ class World:
         self.models = {0: self.base} | {number: merged(self.base, path) for number, path in self.folders.items()}
         self.runner = fused_runner(self.base)
 
-    def served(self, *numbers: int) -> Any:
+    def served(self, *numbers: int, runner: Any = None) -> Any:
         from sglang_hetero_spec.worker.lora import ServedAdapters
 
-        served = ServedAdapters(self.runner, "base")
+        served = ServedAdapters(runner or self.runner, "base")
         for number in numbers:
             folder = self.folders[number]
             served.add(number, folder, read_adapter_config(folder, "here").scale)
@@ -133,6 +133,26 @@ def test_hooks_add_to_sglangs_layers_what_peft_adds(world: World, small: int, mo
                 torch.testing.assert_close(down[token], mlp.down_proj(y), atol=1e-5, rtol=1e-4)
         plain = ours.mlp.down_proj(wide)[0]
         torch.testing.assert_close(plain, world.base.model.layers[layer].mlp.down_proj(wide))
+
+
+@pytest.mark.parametrize("small", [0, 1 << 30], ids=["split", "padded"])
+def test_mlps_that_sglang_made_larger(world: World, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CPU it rounds their inner size up with zeros (configs/update_config.py, `update_intermediate_size`)."""
+    from sglang_hetero_spec.worker import lora_weights
+
+    monkeypatch.setattr(lora_weights, "SMALL_MATRIX", small)
+    runner = fused_runner(world.base, extra=16)
+    served = world.served(1, 2, runner=runner)
+    mlp, hidden, wide = runner.model.model.layers[0].mlp, torch.randn(2, 32), torch.randn(2, 48)
+    with served.during(served.of(torch.tensor([2, 1]))), torch.no_grad():
+        gate, up = mlp.gate_up_proj(hidden)[0].chunk(2, dim=-1)
+        down = mlp.down_proj(torch.nn.functional.pad(wide, (0, 16)))[0]
+        for token, number in enumerate((2, 1)):
+            theirs = world.models[number].model.layers[0].mlp
+            torch.testing.assert_close(gate[token, :48], theirs.gate_proj(hidden[token]), atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(up[token, :48], theirs.up_proj(hidden[token]), atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(down[token], theirs.down_proj(wide[token]), atol=1e-5, rtol=1e-4)
+    assert not gate[:, 48:].any() and not up[:, 48:].any()
 
 
 def test_a_stack_has_the_adapters_of_its_batch_and_no_other(world: World) -> None:
