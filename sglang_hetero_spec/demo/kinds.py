@@ -20,6 +20,7 @@ from sglang_hetero_spec.build.assign.assignment import assign
 from sglang_hetero_spec.build.drafters import Alignments, Job, align_all
 from sglang_hetero_spec.build.layout import GENERAL, Layout
 from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
+from sglang_hetero_spec.build.profile.pooled import pooled
 from sglang_hetero_spec.build.profile.records import read_profile
 from sglang_hetero_spec.build.prompts import PROMPTS_NAME
 from sglang_hetero_spec.demo.costly import make_costly
@@ -89,7 +90,8 @@ def add_kinds(
     _align(target, layout, folder, settings, tasks, say)
     drafters = _drafters(pool, folder, tasks)
     measured = _measure(target, layout, folder, settings, drafters, say)
-    chosen = assign(read_profile(measured), traffic=dict.fromkeys(tasks, 1.0), concurrency=settings.concurrency)
+    records = pooled(read_profile(measured))
+    chosen = assign(records, traffic=dict.fromkeys(tasks, 1.0), concurrency=settings.concurrency)
     _publish(target, pool, folder, drafters, chosen.drafter_of_task, measured)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sglang_hetero_spec.build.profile.model import Candidate, SpeedModel
+from sglang_hetero_spec.build.profile.pooled import pooled
 from sglang_hetero_spec.build.profile.records import NONE, ProfileRecord, Settings, read_profile
 from sglang_hetero_spec.pool import DrafterSpec, Pool
 
@@ -18,7 +19,8 @@ PROFILE_NAME = "profile.jsonl"
 
 @dataclass(frozen=True)
 class Figure:
-    """The quickest drafter of one kind on one task. tokens_per_second: of the whole batch, measured."""
+    """The quickest drafter of one kind on one task. tokens_per_second: of the whole batch, where verifying costs what
+    it did on average."""
 
     drafter: str
     accept_length: float
@@ -44,7 +46,7 @@ def reasons(pool: Pool) -> tuple[Reason, ...]:
     path = pool.root / PROFILE_NAME
     if not path.is_file():
         return ()
-    records = read_profile(path)
+    records = pooled(read_profile(path))
     return tuple(_reason(pool, task.id, task.drafter, records) for task in pool.tasks)
 
 
