@@ -1,7 +1,7 @@
 """Drafters of the other kinds for the demo's pool: one that leaves early, adapters of the general one, and n-grams.
 
 All of them are measured beside those that `build` made, with the target made half as costly as `hetero-spec demo` makes
-it, and `assign` says which of them serves which task. The others stay in the pool too: any request can name them.
+it, and each task gets the one that is the quickest on it. The others stay in the pool too: any request can name them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import yaml
 
 from sglang_hetero_spec.build.align.settings import AlignSettings
-from sglang_hetero_spec.build.assign.assignment import assign
 from sglang_hetero_spec.build.drafters import Alignments, Job, align_all
 from sglang_hetero_spec.build.layout import GENERAL, Layout
 from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
+from sglang_hetero_spec.build.profile.model import Candidate, SpeedModel
 from sglang_hetero_spec.build.profile.pooled import pooled
-from sglang_hetero_spec.build.profile.records import read_profile
+from sglang_hetero_spec.build.profile.records import NO_SETTINGS, NONE, Settings, read_profile
 from sglang_hetero_spec.build.prompts import PROMPTS_NAME
 from sglang_hetero_spec.demo.costly import make_costly
 from sglang_hetero_spec.demo.why import PROFILE_NAME
@@ -90,9 +90,19 @@ def add_kinds(
     _align(target, layout, folder, settings, tasks, say)
     drafters = _drafters(pool, folder, tasks)
     measured = _measure(target, layout, folder, settings, drafters, say)
-    records = pooled(read_profile(measured))
-    chosen = assign(records, traffic=dict.fromkeys(tasks, 1.0), concurrency=settings.concurrency)
-    _publish(target, pool, folder, drafters, chosen.drafter_of_task, measured)
+    model = SpeedModel(pooled(read_profile(measured)))
+    _publish(target, pool, folder, drafters, {task: quickest(model, task, drafters) for task in tasks}, measured)
+
+
+def quickest(model: SpeedModel, task: str, drafters: Sequence[dict[str, Any]]) -> str:
+    """The name of the drafter that serves `task` fastest where nothing else is served."""
+
+    def speed(entry: dict[str, Any]) -> float:
+        settings = NO_SETTINGS if entry["kind"] == NONE else Settings(*(entry[key] for key in Settings._fields))
+        cell = model.cell(Candidate(entry["name"], settings), task, model.default_concurrency())
+        return 0.0 if cell is None else cell.tokens_per_second
+
+    return str(max(drafters, key=speed)["name"])
 
 
 def _align(

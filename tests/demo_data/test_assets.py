@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import sglang_hetero_spec.demo as demo
 from sglang_hetero_spec.demo.data import TASKS
 from sglang_hetero_spec.demo.train.export import load_model
+from sglang_hetero_spec.demo.why import reasons
+from sglang_hetero_spec.pool import load_pool
 from sglang_hetero_spec.pool.vocabulary import tokenizer_sha256
 
 ASSETS = Path(demo.__file__).parent / "assets"
@@ -33,13 +35,17 @@ def test_manifest_hashes_and_tasks() -> None:
     manifest = json.loads((POOL / "pool.json").read_text(encoding="utf-8"))
     assert manifest["format"] == "sglang_hetero_spec.pool" and manifest["fallback_drafter"] == "general"
     drafters = {d["name"]: d for d in manifest["drafters"]}
-    assert set(drafters) == {*TASKS, "general", "none"}
+    kinds = {name: "standalone" for name in (*TASKS, "general")} | {f"{task}-lora": "lora" for task in TASKS}
+    kinds |= {"sorted": "sorted", "copies": "ngram", "none": "none"}
+    assert {name: drafter["kind"] for name, drafter in drafters.items()} == kinds
     for drafter in drafters.values():
-        if drafter["kind"] == "none":
+        if "path" not in drafter:
             continue
         path = POOL / drafter["path"]
-        assert drafter["weights_sha256"] == _sha256(path / "model.safetensors")
-        assert drafter["tokenizer_sha256"] == tokenizer_sha256(path) == manifest["target"]["tokenizer_sha256"]
+        (weights,) = path.glob("*.safetensors")
+        assert drafter["weights_sha256"] == _sha256(weights)
+        if drafter["kind"] != "lora":
+            assert drafter["tokenizer_sha256"] == tokenizer_sha256(path) == manifest["target"]["tokenizer_sha256"]
     assert manifest["target"]["tokenizer_sha256"] == tokenizer_sha256(ASSETS / "target")
     assert {t["id"]: t["drafter"] for t in manifest["tasks"]} == {task: task for task in TASKS}
 
@@ -67,6 +73,23 @@ def test_the_target_is_the_model_that_was_trained() -> None:
     with torch.inference_mode():
         ours = load_model(ASSETS / "target")
         assert (theirs(ids).logits - ours.logits(ours.hidden(ids))).abs().max() < 1e-3
+
+
+def test_adapters_load_with_peft() -> None:
+    from peft import PeftModel
+
+    base = AutoModelForCausalLM.from_pretrained(POOL / "drafters" / "general", dtype=torch.float32)
+    adapted = PeftModel.from_pretrained(base, str(POOL / "drafters" / "sql-lora")).eval()
+    with torch.inference_mode():
+        assert bool(adapted(torch.arange(1, 9).unsqueeze(0)).logits.isfinite().all())
+
+
+def test_every_kind_was_measured_on_every_task() -> None:
+    pool = load_pool(POOL, target=ASSETS / "target")
+    for reason in reasons(pool):
+        assert set(reason.of_kind) == {"standalone", "lora", "sorted", "ngram", "none"}
+        best = max(reason.of_kind.values(), key=lambda figure: figure.tokens_per_second)
+        assert reason.drafter == best.drafter, reason.task
 
 
 def test_heldout_prompts() -> None:

@@ -13,18 +13,22 @@ from sglang_hetero_spec.build.profile.records import ProfileRecord
 
 
 def pooled(records: Sequence[ProfileRecord]) -> tuple[ProfileRecord, ...]:
-    """The same counts and draft seconds; of one task and concurrency, verify seconds per forward are the same for
-    all of one width, and the other seconds per token for all. Their sums stay what they were."""
+    """The same counts, in full batches. Of one task and concurrency, verify seconds per forward are the same for all of
+    one width, and the other seconds per token for all; draft seconds per forward stay each drafter's own.
+
+    Full batches: a short measurement ends with few requests in flight, by chance more or less of them.
+    """
     verify = _rates(records, _width, lambda record: record.verify_seconds, lambda record: record.forwards)
     other = _rates(records, _traffic, _other_seconds, lambda record: record.completion_tokens)
-    return tuple(
-        _with_seconds(record, verify[_width(record)] * record.forwards, other[_traffic(record)]) for record in records
-    )
+    return tuple(_with_costs(record, verify[_width(record)], other[_traffic(record)]) for record in records)
 
 
-def _with_seconds(record: ProfileRecord, verify_seconds: float, other_per_token: float) -> ProfileRecord:
-    seconds = record.draft_seconds + verify_seconds + other_per_token * record.completion_tokens
-    return replace(record, verify_seconds=verify_seconds, seconds=seconds)
+def _with_costs(record: ProfileRecord, verify_per_forward: float, other_per_token: float) -> ProfileRecord:
+    full = replace(record, verify_forwards=None)
+    draft_seconds = record.draft_seconds / record.forwards * full.forwards
+    verify_seconds = verify_per_forward * full.forwards
+    seconds = draft_seconds + verify_seconds + other_per_token * record.completion_tokens
+    return replace(full, draft_seconds=draft_seconds, verify_seconds=verify_seconds, seconds=seconds)
 
 
 def _rates(
