@@ -67,8 +67,10 @@ class HeteroAlgorithm(CustomSpecAlgo):
         cfg = resolving_view(server_args)
         pool = _checked_pool(cfg)
         server_args.speculative_num_steps = max((spec.num_steps for spec in pool.drafters), default=0) or 1
-        server_args.speculative_eagle_topk = max(spec.topk for spec in pool.drafters)
-        server_args.speculative_num_draft_tokens = max(pool.merged_draft_tokens, server_args.speculative_num_steps + 1)
+        # Attention backends verify chains where this is 1, and a merged tree branches.
+        branches = 2 if pool.merged_draft_tokens is not None else 1
+        server_args.speculative_eagle_topk = max(branches, *(spec.topk for spec in pool.drafters))
+        server_args.speculative_num_draft_tokens = max(pool.widest, server_args.speculative_num_steps + 1)
         if cfg.max_running_requests is None:
             server_args.max_running_requests = DEFAULT_MAX_RUNNING_REQUESTS
         if cfg.device == "cpu":

@@ -24,6 +24,7 @@ from sglang_hetero_spec.build.layout import BASE, GENERAL, Layout
 from sglang_hetero_spec.build.locks import directory_lock
 from sglang_hetero_spec.build.merging import HELDOUT_NAME, PROFILE_NAME, merged_traffic, write_merged
 from sglang_hetero_spec.build.partition import Partition, Partitioner, TaskFound, distinct_prompts, partition_log
+from sglang_hetero_spec.build.partition.run import read_tasks
 from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
 from sglang_hetero_spec.build.profile.records import Settings, read_profile
 from sglang_hetero_spec.build.profile.serve_pool import measure_routings
@@ -150,10 +151,10 @@ class _Build:
         )
 
     def _tasks(self) -> tuple[TaskFound, ...]:
-        return _read_tasks(self.layout.partition)
+        return read_tasks(self.layout.partition)
 
     def _served_tasks(self) -> tuple[TaskFound, ...]:
-        return _read_tasks(self.layout.merged)
+        return read_tasks(self.layout.merged)
 
     # What serves.
 
@@ -275,8 +276,7 @@ class _Build:
             self.say(f"tasks: {before} became {after}, as one drafter serves several of them as well as their own")
 
     def _assign(self) -> None:
-        adapters = [task.id for task in self._tasks()] if self.recipe.align.lora is not None else []
-        memory, max_memory = shared_base(self._memory(), self.recipe.assign.max_memory, adapters)
+        memory, max_memory = shared_base(self._memory(), self.recipe.assign.max_memory, self._adapters())
         chosen, profile, traffic = self.recipe.assign, self.layout.merged / PROFILE_NAME, self._traffic()
         key = {"profile": digest(profile), "settings": chosen.model_dump(), "traffic": traffic}
 
@@ -308,6 +308,10 @@ class _Build:
             name: sum(file.stat().st_size for file in folder.glob("*.safetensors")) for name, folder in folders.items()
         }
 
+    def _adapters(self) -> list[str]:
+        """Drafters made here that adapt the general one."""
+        return [task.id for task in self._tasks()] if self.recipe.align.lora is not None else []
+
     def _fit_router(self) -> None:
         prompts, profile = self.layout.merged / PROMPTS_NAME, self.layout.merged / PROFILE_NAME
         key = {
@@ -320,6 +324,7 @@ class _Build:
                 read_prompts(prompts),
                 read_assignment(self.layout.assignment),
                 read_profile(profile),
+                base_of=dict.fromkeys(self._adapters(), GENERAL),
                 random_state=self.recipe.seed,
             ).save(folder)
 
@@ -384,13 +389,6 @@ class _Build:
             recipe = yaml.safe_dump(self.recipe.model_dump(), sort_keys=False).rstrip()
             write_lines(folder / "run.yaml", [recipe], HeteroError)
             write_lines(folder / "command.txt", [shlex.join(sys.argv)], HeteroError)
-
-
-def _read_tasks(folder: Path) -> tuple[TaskFound, ...]:
-    rows = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
-    return tuple(
-        TaskFound(**{**row, "top_terms": tuple(row["top_terms"]), "examples": tuple(row["examples"])}) for row in rows
-    )
 
 
 def _check_log(path: Path) -> None:

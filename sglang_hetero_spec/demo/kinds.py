@@ -201,6 +201,8 @@ def _publish(
         router=before["router"],
         target=target,
         target_name=before["target"]["name_or_path"],
+        # Any two of them, whole.
+        merged_draft_tokens=sum(sorted(entry.get("num_draft_tokens", 1) for entry in placed)[-2:]) - 1,
     )
     shutil.copyfile(measured, pool / PROFILE_NAME)
     about = pool.parent / "made.json"

@@ -131,7 +131,7 @@ class _Beam:
 
     @classmethod
     def from_root(cls, logits: torch.Tensor, topk: int) -> _Beam:
-        scores, tokens = logits.float().log_softmax(dim=-1).topk(topk, dim=-1)
+        scores, tokens = finite(logits).log_softmax(dim=-1).topk(topk, dim=-1)
         parents = torch.full_like(tokens, NO_NODE)
         expanded = torch.arange(topk, device=tokens.device).expand(tokens.shape[0], topk)
         return cls(tokens, scores, parents, expanded, topk)
@@ -148,7 +148,7 @@ class _Beam:
         """logits [b, topk, V] after the frontier: draw topk children of each, expand the best topk of them."""
         batch_size = logits.shape[0]
         frontier = self._expanded[:, -self.topk :]
-        scores, tokens = logits.float().log_softmax(dim=-1).topk(self.topk, dim=-1)
+        scores, tokens = finite(logits).log_softmax(dim=-1).topk(self.topk, dim=-1)
         scores = (scores + self.scores.gather(1, frontier).unsqueeze(2)).reshape(batch_size, -1)
         parents = frontier.unsqueeze(2).expand_as(tokens).reshape(batch_size, -1)
         best = scores.topk(self.topk, dim=-1).indices.sort(dim=-1).values + self.tokens.shape[1]

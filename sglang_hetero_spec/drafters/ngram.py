@@ -74,6 +74,7 @@ def as_tree(grown: list[Grown], root_tokens: torch.Tensor, width: int, wants_sco
         num_fed=0,
         scores=torch.tensor(scores, device=root_tokens.device) if wants_scores else None,
         num_proposed=None if min(counts) == width - 1 else counts,
+        is_chain=all(one.depth == width - 1 for one in grown),
     )
 
 

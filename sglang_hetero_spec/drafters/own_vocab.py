@@ -142,6 +142,7 @@ class OwnVocabDrafter(Drafter):
             seq_lens_cpu=None if batch.seq_lens_cpu is None else lens,
             rids=batch.rids if is_all else tuple(batch.rids[i] for i in numbers),
             sampler=batch.sampler if is_all or batch.sampler is None else batch.sampler.select(numbers),
+            wants_scores=batch.wants_scores,
         )
         return OwnBatch(readings, own, batch.root_tokens if is_all else batch.root_tokens[numbers])
 
@@ -191,6 +192,10 @@ def _among(tree: DraftTree, numbers: list[int], root_tokens: torch.Tensor) -> Dr
     proposed = [0] * len(root_tokens)
     for number, count in zip(numbers, tree.proposed, strict=True):
         proposed[number] = count
+    scores = None
+    if tree.scores is not None:
+        scores = tree.scores.new_zeros(len(root_tokens), tree.width)
+        scores[numbers] = tree.scores
     law = tree.law
     if law is not None:
         probs = law.probs.new_zeros(len(root_tokens), *law.probs.shape[1:])
@@ -199,4 +204,4 @@ def _among(tree: DraftTree, numbers: list[int], root_tokens: torch.Tensor) -> Dr
         if void is not None:
             void[numbers] = law.void
         law = replace(law, probs=probs, void=void)
-    return replace(tree, tokens=wide.tokens, parents=wide.parents, num_proposed=tuple(proposed), law=law, scores=None)
+    return replace(wide, depth=tree.depth, num_fed=tree.num_fed, law=law, num_proposed=tuple(proposed), scores=scores)

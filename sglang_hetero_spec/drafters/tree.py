@@ -55,6 +55,7 @@ class DraftTree:
     scores: [b, n] float32, log-probability of the path to each node, or None where nobody asked for it.
     law: of a chain whose drafts were drawn at random; None where they are the drafter's choice.
     num_proposed: drafts of each request where they are not all n - 1 (the rest of the nodes is padding).
+    is_chain: no node of any request has siblings or is padding; False where that is not known.
     """
 
     tokens: torch.Tensor
@@ -64,6 +65,7 @@ class DraftTree:
     scores: torch.Tensor | None = None
     law: DraftLaw | None = None
     num_proposed: tuple[int, ...] | None = None
+    is_chain: bool = False
 
     @property
     def width(self) -> int:
@@ -73,10 +75,6 @@ class DraftTree:
     def proposed(self) -> tuple[int, ...]:
         """Drafts of each request."""
         return (self.width - 1,) * self.tokens.shape[0] if self.num_proposed is None else self.num_proposed
-
-    @property
-    def is_chain(self) -> bool:
-        return self.width == self.depth + 1 and self.num_proposed is None
 
     def select(self, numbers: list[int]) -> DraftTree:
         """Of these of the b requests."""
@@ -110,7 +108,9 @@ def chain(
     """The tree without branches. tokens: [b, n] int64, the root first."""
     batch_size, width = tokens.shape
     parents = _chain_parents(width, tokens.device).expand(batch_size, width)
-    return DraftTree(tokens=tokens, parents=parents, depth=width - 1, num_fed=num_fed, law=law, scores=scores)
+    return DraftTree(
+        tokens=tokens, parents=parents, depth=width - 1, num_fed=num_fed, law=law, scores=scores, is_chain=True
+    )
 
 
 @lru_cache(maxsize=256)

@@ -47,7 +47,7 @@ def check_pool(root: Path, manifest: Manifest, target: str | Path | None) -> Poo
         tasks=tasks,
         fallback_drafter=manifest.fallback_drafter,
         router=_router(root, where, manifest),
-        merged_draft_tokens=merged_draft_tokens(manifest.merged_draft_tokens, drafters, where),
+        merged_draft_tokens=merged_draft_tokens(manifest, drafters, where),
     )
 
 

@@ -74,7 +74,8 @@ class RouterSpec:
 class Pool:
     """A pool directory that passed every check that needs no model.
 
-    merged_draft_tokens: nodes of the tree that two drafters' trees for one request are merged into.
+    merged_draft_tokens: nodes of the tree that two drafters' trees for one request are merged into; None where no
+    request has two.
     """
 
     root: Path
@@ -83,7 +84,12 @@ class Pool:
     tasks: tuple[TaskSpec, ...]
     fallback_drafter: str
     router: RouterSpec | None
-    merged_draft_tokens: int = 1
+    merged_draft_tokens: int | None = None
+
+    @property
+    def widest(self) -> int:
+        """Nodes of the widest tree of a request."""
+        return max(self.merged_draft_tokens or 1, *(spec.num_draft_tokens for spec in self.drafters))
 
     def drafter(self, name: str) -> DrafterSpec:
         """The drafter of that name; KeyError names the known ones."""

@@ -34,11 +34,17 @@ def check_pairs(manifest: Manifest, where: Path) -> None:
             )
 
 
-def merged_draft_tokens(value: int | None, drafters: Sequence[DrafterSpec], where: Path) -> int:
-    """Nodes of a merged tree; by default as many as the widest drafter's, so that nothing else is verified wider."""
-    widest = max(drafter.num_draft_tokens for drafter in drafters)
+def merged_draft_tokens(manifest: Manifest, drafters: Sequence[DrafterSpec], where: Path) -> int | None:
+    """Nodes of a merged tree; where it is not given but there are pairs, as many as the widest drafter's.
+
+    None: no request can have two drafters. Verification of branching trees costs more than that of chains, and on a GPU
+    all requests are verified in one width, so it is only done where the manifest asks for it.
+    """
+    value, widest = manifest.merged_draft_tokens, max(drafter.num_draft_tokens for drafter in drafters)
     if value is None:
-        return widest
+        has_pairs = any(task.second_drafter is not None for task in manifest.tasks)
+        has_pairs = has_pairs or (manifest.router is not None and manifest.router.second_below is not None)
+        return widest if has_pairs else None
     if not widest <= value <= kinds.MAX_NUM_DRAFT_TOKENS:
         raise PoolError(
             f"{where}: `merged_draft_tokens` is {value}; give a whole number from {widest}, the nodes of the widest"

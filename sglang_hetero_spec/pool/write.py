@@ -27,6 +27,7 @@ def write_pool_manifest(
     router: Mapping[str, Any] | None = None,
     target: str | Path | None = None,
     target_name: str | None = None,
+    merged_draft_tokens: int | None = None,
     hashes: bool = True,
 ) -> Pool:
     """Write pool.json into the folder `path`, where drafters and router already are, and return the pool.
@@ -45,6 +46,8 @@ def write_pool_manifest(
     ]
     manifest["tasks"] = [dict(task) for task in tasks]
     manifest["fallback_drafter"] = fallback_drafter
+    if merged_draft_tokens is not None:
+        manifest["merged_draft_tokens"] = merged_draft_tokens
     if router is not None:
         manifest["router"] = dict(router)
     text = json.dumps(manifest, indent=2, ensure_ascii=True) + "\n"

@@ -18,13 +18,14 @@ def read_override(
     second_of_task: Mapping[str, str] = NO_NAMES,
     idle: Collection[str] = (),
     model_of: Mapping[str, str] = NO_NAMES,
+    has_pairs: bool = True,
 ) -> Route:
     """The route that a request asks for; OverrideError, in one sentence that lists the known names, if it cannot.
 
     `{"drafter": name}`, `{"drafters": [name, name]}` or `{"task": id}`. A tag comes back as it is: SGLang may send the
     parameters of a tagged request again (`n` samples of one prompt), and that must change nothing. second_of_task: of
-    tasks that two drafters serve. idle: drafters that draft nothing, of which no pair can be made, nor of
-    two with the same model. model_of: an adapter's base, for others themselves.
+    tasks that two drafters serve. idle: drafters that draft nothing, of which no pair can be made, nor of two with the
+    same model. model_of: an adapter's base, for others themselves. has_pairs: whether the pool serves any.
     """
     known = f"the drafters {_listed(drafters)} and the tasks {_listed(drafter_of_task)}"
     form = f'give {{"drafter": name}}, {{"drafters": [name, name]}} or {{"task": id}}, from {known}.'
@@ -35,8 +36,9 @@ def read_override(
             route = Route.from_tag(override)
         except ValueError as error:
             raise OverrideError(f'custom_params["hetero"] is a tag of which `{error}` is not right; {form}') from None
-        for name in route.drafters:
-            _check_name("drafter", name, drafters)
+        _check_name("drafter", route.drafter, drafters)
+        if route.second is not None:
+            _check_pair(route.drafters, drafters, idle, model_of)
         if route.task is not None:
             _check_name("task", route.task, drafter_of_task)
         return route
@@ -46,6 +48,11 @@ def read_override(
             f'custom_params["hetero"] has the keys {keys}{" and more" if len(override) > 4 else ""}; {form}'
         )
     ((key, name),) = override.items()
+    if key == PAIR_KEY and not has_pairs:
+        raise OverrideError(
+            f'custom_params["hetero"] has `{PAIR_KEY}`, and this pool merges no trees; give one drafter, or have'
+            " `merged_draft_tokens` set in its pool.json."
+        )
     if key == PAIR_KEY:
         return _pair(name, drafters, idle, model_of)
     if not isinstance(name, str):
@@ -76,6 +83,13 @@ def _pair(names: object, drafters: Collection[str], idle: Collection[str], model
             f'custom_params["hetero"]["{PAIR_KEY}"] is {_kind(names)}, not a list of two names; give two different'
             f" drafters of {_listed(drafters)}."
         )
+    _check_pair((names[0], names[1]), drafters, idle, model_of)
+    return Route(None, names[0], None, "request", names[1])
+
+
+def _check_pair(
+    names: tuple[str, ...], drafters: Collection[str], idle: Collection[str], model_of: Mapping[str, str]
+) -> None:
     first, second = names
     for name in names:
         _check_name("drafter", name, drafters)
@@ -93,7 +107,6 @@ def _pair(names: object, drafters: Collection[str], idle: Collection[str], model
             f'custom_params["hetero"]["{PAIR_KEY}"] has `{shortened(first)}` and `{shortened(second)}`, which draft'
             " with one model, and it keeps the keys of one of them; give two of different models."
         )
-    return Route(None, first, None, "request", second)
 
 
 def _check_name(key: str, name: str, known: Collection[str]) -> None:

@@ -41,6 +41,7 @@ class RequestRouter:
         self._drafters = frozenset(drafter.name for drafter in pool.drafters if not is_gone(drafter))
         self._idle = frozenset(drafter.name for drafter in pool.drafters if drafter.kind == "none")
         self._model_of = {drafter.name: drafter.base or drafter.name for drafter in pool.drafters}
+        self._has_pairs = pool.merged_draft_tokens is not None
         self._heirs = heirs(pool)
         self._fallback = pool.fallback_drafter
 
@@ -63,6 +64,7 @@ class RequestRouter:
                 self._second_of_task,
                 self._idle,
                 self._model_of,
+                self._has_pairs,
             )
         prediction = self.predict(text, input_ids)
         if prediction is None:

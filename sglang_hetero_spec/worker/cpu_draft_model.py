@@ -68,7 +68,7 @@ class CpuDraftModel(SGLangDraftModel):
     def _read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
         starts = (batch.seq_lens - (window - 1)).clamp(min=0)
         positions = starts.unsqueeze(1) + torch.arange(window)
-        self._open(batch)
+        self._open(batch, window)
         slots = self._proposal.slots.gather(1, positions)
         self.shared.written.mark(self.writers(batch).unsqueeze(1), slots, positions <= batch.seq_lens.unsqueeze(1))
         ids = self.shared.history.read(batch.rows.unsqueeze(1), positions)
@@ -87,9 +87,10 @@ class CpuDraftModel(SGLangDraftModel):
         hidden = self._read(tokens, first + depths, columns, visible.unsqueeze(1))
         return self._llama.logits(hidden)
 
-    def _open(self, batch: DraftBatch) -> None:
+    def _open(self, batch: DraftBatch, window: int) -> None:
+        """window: tokens that are read first; of short requests some of them lie behind the root."""
         table = self.shared.req_to_token
-        width = min(int(batch.seq_lens.max()) + self._room, table.shape[1])
+        width = min(max(int(batch.seq_lens.max()) + self._room, window), table.shape[1])
         slots = table[:, :width].index_select(0, batch.rows).to(torch.int64)
         self._proposal = OpenProposal(kv=self._llama.gather(slots), slots=slots, lora=self.adapters_of(batch))
 

@@ -184,7 +184,7 @@ class HeteroWorker(BaseSpecWorker):
         roots = batch.spec_info.bonus_tokens.to(torch.int64)
         self.history.record_roots(rows, batch.seq_lens, roots)
         drafted = self._propose(batch, rows, roots, self._split(batch.reqs))
-        proposals = combine_proposals([part.proposal for part in drafted], self.pool.merged_draft_tokens)
+        proposals = combine_proposals([part.proposal for part in drafted], self.pool.widest)
         merged = merge_trees(roots, proposals, self._verify_width(batch, proposals), self._vocab_size)
         batch.spec_info = build_verify_input(merged, batch, self._target_worker.model_runner)
         with spec_stage_span("verify"):
@@ -219,8 +219,12 @@ class HeteroWorker(BaseSpecWorker):
         scheduling the last step's tokens are not in output_ids yet."""
         if drafter.max_seq_len is None:
             return True
-        longest = len(req.origin_input_ids) + len(req.output_ids) + 2 * drafter.spec.num_draft_tokens
+        longest = len(req.origin_input_ids) + len(req.output_ids) + 2 * self._most_tokens(req, drafter)
         return longest + drafter.spec.num_steps <= drafter.max_seq_len
+
+    def _most_tokens(self, req: Req, drafter: Drafter) -> int:
+        """That a step can commit."""
+        return self.pool.widest if len(state_of(req).drafters) > 1 else drafter.spec.num_draft_tokens
 
     def _propose(
         self, batch: ScheduleBatch, rows: torch.Tensor, roots: torch.Tensor, shares: list[Share]

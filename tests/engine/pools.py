@@ -91,7 +91,7 @@ def write_pool(folder: Path, models: Models) -> Path:
         *(_sorted(name, models.target, thresholds) for name, thresholds in SORTED.items()),
         *_foreign_drafters(models),
     ]
-    return write_manifest(folder / "pool", drafters, fallback="chain-3")
+    return write_manifest(folder / "pool", drafters, fallback="chain-3", merged_draft_tokens=20)
 
 
 def _foreign_drafters(models: Models) -> list[dict]:

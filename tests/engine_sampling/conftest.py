@@ -126,7 +126,7 @@ def write_pool(folder: Path, target: Path) -> Path:
         {"name": LORA, "kind": "lora", "path": str(adapter), "external": True, "base": CHAIN},
         {"name": NGRAM, "kind": "ngram", "num_steps": 2, "topk": 4, "num_draft_tokens": 12},
     ]
-    return write_manifest(folder / "pool", drafters, fallback=CHAIN)
+    return write_manifest(folder / "pool", drafters, fallback=CHAIN, merged_draft_tokens=16)
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,15 @@ from fake_pool import FakePool
 from sglang_hetero_spec.pool import load_pool
 
 
-def test_merged_trees_are_as_wide_as_the_widest(pool: FakePool) -> None:
+def test_merged_trees_are_as_wide_as_the_widest_where_there_are_pairs(pool: FakePool) -> None:
     pool.write()
     found = load_pool(pool.root)
-    assert found.merged_draft_tokens == max(drafter.num_draft_tokens for drafter in found.drafters)
+    widest = max(drafter.num_draft_tokens for drafter in found.drafters)
+    assert found.merged_draft_tokens is None and found.widest == widest
+    assert pool.manifest["router"] is not None
+    pool.manifest["router"]["second_below"] = 0.7
+    pool.write()
+    assert load_pool(pool.root).merged_draft_tokens == widest
     pool.manifest["merged_draft_tokens"] = 64
     pool.write()
     assert load_pool(pool.root).merged_draft_tokens == 64

@@ -50,4 +50,5 @@ def make_pool(
         tasks=tuple(TaskSpec(task, task, name) for task, name in DRAFTER_OF_TASK.items()),
         fallback_drafter="general",
         router=None if router is None else RouterSpec(router, min_confidence, second_below),
+        merged_draft_tokens=8,
     )

@@ -22,7 +22,7 @@ def drafter(name: str, base: str | None = None) -> DrafterSpec:
 def pool() -> Pool:
     drafters = (drafter("base"), drafter("sql", "base"), drafter("math", "base"), drafter("other"))
     tasks = (TaskSpec("t", "t", "sql", "other"), TaskSpec("u", "u", "math"))
-    return Pool(Path("/nowhere"), TargetSpec(), drafters, tasks, "sql", None)
+    return Pool(Path("/nowhere"), TargetSpec(), drafters, tasks, "sql", None, merged_draft_tokens=5)
 
 
 def asked(router: RequestRouter, **override: object) -> Route:

@@ -42,6 +42,20 @@ def test_wrong_pairs_are_refused(saved: Path, value: Any, complaint: str) -> Non
     assert str(error.value).endswith(".") and "`coder`" in str(error.value)
 
 
+def test_a_pool_that_merges_nothing_serves_no_pairs(pool: Pool) -> None:
+    router = RequestRouter(replace(pool, merged_draft_tokens=None))
+    with pytest.raises(OverrideError, match="have `merged_draft_tokens` set in its pool"):
+        router.route(PROMPT, None, {"drafters": ["counter", "coder"]})
+
+
+def test_a_tag_made_by_hand_is_checked_too(saved: Path) -> None:
+    router = RequestRouter(make_pool(saved, idle=("general",)))
+    for pair in (["coder", "coder"], ["coder", "general"]):
+        tag = {**Route(None, "coder", None, "request").to_tag(), "drafters": pair}
+        with pytest.raises(OverrideError):
+            router.route(PROMPT, None, tag)
+
+
 @pytest.mark.parametrize("pair", [["counter"], ["counter", "coder"], "coder", ["coder", 3], None])
 def test_a_tag_whose_pair_is_not_its_own_is_refused(pool: Pool, pair: Any) -> None:
     tag = {**Route(None, "coder", None, "request").to_tag(), "drafters": pair}

@@ -122,6 +122,19 @@ def test_window_and_chain_equal_transformers(model: torch.nn.Module, window: int
         logits = bench.drafter.read_next(batch, torch.tensor([tail[-1] for tail in tails]), offset)
 
 
+def test_a_window_wider_than_what_a_short_request_has(model: torch.nn.Module) -> None:
+    """A request with a second drafter reads as many tokens again as that one's tree is deep."""
+    bench = Bench(model, [2, 1], _spec(2, 1, 3))
+    batch = bench.batch(bench.lens)
+    logits = bench.drafter.read_window(batch, 17)
+    for number in range(2):
+        torch.testing.assert_close(logits[number], bench.expected(bench.context(number)), atol=2e-4, rtol=1e-4)
+    token = logits.argmax(dim=-1)
+    logits = bench.drafter.read_next(batch, token, 1)
+    expected = bench.expected([*bench.context(0), int(token[0])])
+    torch.testing.assert_close(logits[0], expected, atol=2e-4, rtol=1e-4)
+
+
 def test_tree_nodes_see_their_ancestors_only(model: torch.nn.Module) -> None:
     bench = Bench(model, [4, 12, 1], _spec(3, 2, 6))
     batch = bench.batch(bench.lens)

@@ -7,7 +7,9 @@ import random
 import pytest
 import torch
 
+from sglang_hetero_spec.drafters.ngram import as_tree
 from sglang_hetero_spec.drafters.tree import DraftTree, chain, lay_out
+from sglang_hetero_spec.ngram.proposal import Grown
 from sglang_hetero_spec.worker.merge import MergedTree, Proposal, merge_trees
 from tests.drafters import reference
 from tests.worker.proposals import proposal
@@ -113,6 +115,16 @@ def test_full_chains_are_recognised(widths: tuple[int, ...], num_requests: int, 
     assert merged.is_chain and merged.is_full_chain == is_full
     if is_full:
         assert merged.parents.tolist() == [list(range(-1, width - 1))] * num_requests
+
+
+def test_a_chain_and_a_branching_tree_of_one_drafter_are_no_chain() -> None:
+    """As n-grams propose them: both trees are full, and one of them is a chain."""
+    grown = [Grown([1, 2, 3], [0, 1, 2], [-1.0] * 3, depth=3), Grown([1, 2, 3], [0, 1, 1], [-1.0] * 3, depth=2)]
+    roots = torch.zeros(3, dtype=torch.int64)
+    tree = as_tree(grown, roots[:2], 4, wants_scores=False)
+    merged = merge_trees(roots, [proposal(0, [0, 1], tree)], 4)
+    assert not merged.is_chain and not merged.is_full_chain
+    assert as_tree(grown[:1], roots[:1], 4, wants_scores=False).is_chain
 
 
 def test_a_branch_anywhere_makes_a_tree() -> None:

@@ -163,7 +163,7 @@ def test_a_buffer_that_is_too_small_is_left_alone(fits: bool) -> None:
 def test_full_chains_take_the_short_way_to_the_same_layout() -> None:
     tree = chain(torch.tensor([[1, 2, 3], [4, 5, 6]]), num_fed=2)
     merged = merge_trees(tree.tokens[:, 0], [proposal(0, range(2), tree)], 3)
-    padded = merge_trees(tree.tokens[:, 0], [proposal(0, [0], tree_rows(tree, [0]))], 3)
+    padded = merge_trees(tree.tokens[:, 0], [proposal(0, [0], tree.select([0]))], 3)
     assert merged.is_full_chain and not padded.is_full_chain
     short, long = build(merged, [4, 7]), build(padded, [4, 7])
     for name in ("positions", "retrieve_next_token", "retrieve_next_sibling"):
@@ -172,7 +172,3 @@ def test_full_chains_take_the_short_way_to_the_same_layout() -> None:
         assert got.is_contiguous()
     assert short.tree_topk == long.tree_topk == 1
     assert long.retrieve_next_token[1].tolist() == long.retrieve_next_sibling[1].tolist() == [-1, -1, -1]
-
-
-def tree_rows(tree: DraftTree, rows: list[int]) -> DraftTree:
-    return DraftTree(tree.tokens[rows], tree.parents[rows], tree.depth, tree.num_fed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from sglang_hetero_spec.build.assign.problem import AssignError
 from sglang_hetero_spec.build.assign.result import Assignment, write_json
-from sglang_hetero_spec.build.assign.second import Second, choose_second, pair_costs
+from sglang_hetero_spec.build.assign.second import NO_BASES, Second, choose_second, pair_costs
 from sglang_hetero_spec.build.assign.threshold import Threshold, choose_threshold, seconds_matrix
 from sglang_hetero_spec.build.profile.model import Candidate, SpeedModel, shorter_chains
 from sglang_hetero_spec.build.profile.records import ProfileRecord
@@ -45,9 +45,12 @@ def fit_priced_router(
     assignment: Assignment,
     records: Sequence[ProfileRecord],
     *,
+    base_of: Mapping[str, str] = NO_BASES,
     random_state: int = 0,
 ) -> PricedRouter:
     """Fit a router on the prompts that have a task, and choose `min_confidence` by the cost of a wrong route.
+
+    base_of: the drafters that adapters among the assigned ones adapt.
 
     AssignError, in one sentence, where prompts, assignment and profile do not belong together or teach no router.
     """
@@ -62,7 +65,7 @@ def fit_priced_router(
     seconds, fallback_seconds = seconds_matrix(model, assignment, tasks)
     traffic = np.array([assignment.traffic[task] for task in tasks])
     threshold = choose_threshold(fitted.held_out, fitted.labels, seconds, fallback_seconds, traffic, tasks)
-    costs = pair_costs(model, assignment, tasks)
+    costs = pair_costs(model, assignment, tasks, base_of)
     second = choose_second(fitted.held_out, fitted.labels, costs, threshold.min_confidence, traffic)
     router = fitted.with_min_confidence(threshold.min_confidence)
     return PricedRouter(router, threshold, second, len(prompts) - len(labelled))

@@ -8,7 +8,7 @@ the first is right is not known from a profile and counts for nothing, so that t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from sglang_hetero_spec.build.assign.result import Assignment
 from sglang_hetero_spec.build.assign.threshold import prompt_weights
 from sglang_hetero_spec.build.profile.model import Candidate, Cell, SpeedModel
 from sglang_hetero_spec.build.profile.records import NONE
+
+NO_BASES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,11 @@ class PairCosts:
     together: np.ndarray
 
 
-def pair_costs(model: SpeedModel, assignment: Assignment, tasks: Sequence[str]) -> PairCosts:
-    """Every drafter must have been measured on every task (`threshold.seconds_matrix` says so in a sentence)."""
+def pair_costs(
+    model: SpeedModel, assignment: Assignment, tasks: Sequence[str], base_of: Mapping[str, str] = NO_BASES
+) -> PairCosts:
+    """Every drafter must have been measured on every task (`threshold.seconds_matrix` says so in a sentence). base_of:
+    of adapters; two drafters of one model are no pair (router.route)."""
     of_task = {item.task: item.candidate for item in assignment.tasks}
     drafters = [*(of_task[task] for task in tasks), assignment.fallback]
     size = len(tasks), len(drafters)
@@ -50,7 +55,7 @@ def pair_costs(model: SpeedModel, assignment: Assignment, tasks: Sequence[str]) 
             alone[i, j] = first.seconds_per_token
             for k, second in enumerate(cells):
                 assert second is not None
-                pays_twice = _is_pair(drafters[j], drafters[k])
+                pays_twice = _is_pair(drafters[j], drafters[k], base_of)
                 together[i, j, k] = _seconds(first, second) if pays_twice else first.seconds_per_token
     return PairCosts(alone, together)
 
@@ -80,8 +85,9 @@ def choose_second(
     )
 
 
-def _is_pair(first: Candidate, second: Candidate) -> bool:
-    return first.drafter != second.drafter and NONE not in (first.drafter, second.drafter)
+def _is_pair(first: Candidate, second: Candidate, base_of: Mapping[str, str]) -> bool:
+    models = {base_of.get(candidate.drafter, candidate.drafter) for candidate in (first, second)}
+    return len(models) == 2 and NONE not in models
 
 
 def _seconds(first: Cell, second: Cell) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -194,3 +195,11 @@ def _agreement(prompts: Sequence[Prompt], labels: np.ndarray) -> float | None:
     if None in given:
         return None
     return float(adjusted_rand_score(given, labels))
+
+
+def read_tasks(folder: Path) -> tuple[TaskFound, ...]:
+    """What was written to tasks.json in `folder`."""
+    rows = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
+    return tuple(
+        TaskFound(**{**row, "top_terms": tuple(row["top_terms"]), "examples": tuple(row["examples"])}) for row in rows
+    )

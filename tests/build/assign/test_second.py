@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sglang_hetero_spec.build.assign.second import PairCosts, choose_second
+from sglang_hetero_spec.build.assign.assignment import assign
+from sglang_hetero_spec.build.assign.second import PairCosts, choose_second, pair_costs
+from sglang_hetero_spec.build.profile.model import SpeedModel
+from tests.build.assign.profiles import record
 
 SHARP = np.array([[0.98, 0.01, 0.01], [0.01, 0.98, 0.01], [0.01, 0.01, 0.98]])
 TRAFFIC = np.ones(3)
@@ -62,6 +65,17 @@ def test_where_the_router_errs_the_second_one_pays() -> None:
     found = choose_second(probabilities, labels, costs(2 - np.eye(3, 4), 0.2), 0.0, TRAFFIC)
     assert found.second_below is not None and 0.5 < found.second_below < 0.98
     assert found.tokens_per_second == pytest.approx(1 / 1.1) and found.alone_tokens_per_second == pytest.approx(1 / 1.5)
+
+
+def test_adapters_of_one_base_are_no_pair() -> None:
+    records = [record("none", task, 0) for task in ("a", "b")]
+    records += [record(name, task, 4, rate=0.9 if name == task else 0.1) for name in ("a", "b") for task in ("a", "b")]
+    assignment = assign(records, traffic={"a": 1.0, "b": 1.0}, concurrency=1)
+    model = SpeedModel(records)
+    apart = pair_costs(model, assignment, ("a", "b"))
+    assert apart.together[0, 1, 0] != apart.alone[0, 1]
+    one_model = pair_costs(model, assignment, ("a", "b"), {"a": "base", "b": "base"})
+    assert one_model.together[0, 1, 0] == one_model.alone[0, 1]
 
 
 def test_a_dear_second_drafter_is_left_out() -> None:
