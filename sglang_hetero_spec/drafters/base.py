@@ -1,7 +1,8 @@
 """What a drafter is: take requests, propose draft trees for them, let them go.
 
 The worker knows drafters only through this interface, and a drafter knows nothing of other drafters, of
-SGLang's batches or of verification. A new kind is one file that subclasses `Drafter` and one line in the registry.
+SGLang's batches or of verification. A new kind is one file that subclasses `Drafter` and one line in the registry; what
+its entry in a manifest looks like is one file and one line in pool/entries/.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The kinds of drafters. A new kind is one file and one line here (and its name in pool/kinds.py)."""
+"""The kinds of drafters. A new kind is one file and one line here (and in pool/entries/, its name in pool/kinds.py)."""
 
 from __future__ import annotations
 
