@@ -15,7 +15,7 @@ from sglang_hetero_spec.build.profile.served import read_served
 from sglang_hetero_spec.build.recipe import Recipe
 from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.pool import MANIFEST_NAME, Pool, write_pool_manifest
-from sglang_hetero_spec.pool.adapter import CONFIG_FILE, read_adapter_config
+from sglang_hetero_spec.pool.adapter import CONFIG_FILE, named_base, read_adapter_config
 
 _NOT_SERVED = (".work", "align.json", "curve.jsonl", "stage.key", "stage.done", ".*.lock")
 
@@ -90,13 +90,14 @@ def _placed(recipe: Recipe, layout: Layout, folder: Path) -> dict[str, Any]:
 
 def _base_of(recipe: Recipe, layout: Layout, folder: Path) -> str:
     """The name of the drafter that the adapter in `folder` says it belongs to."""
-    named = read_adapter_config(folder, "`drafters`").base
+    config = read_adapter_config(folder, "`drafters`")
     sources = {Path(path).resolve(): name for name, path in recipe.drafters.items()}
     sources[layout.drafter(GENERAL).resolve()] = GENERAL
-    base = None if named is None else sources.get(Path(named).resolve())
+    named = named_base(config, folder)
+    base = None if named is None else sources.get(named)
     if base is None:
         raise HeteroError(
-            f"The base of the adapter {folder} is {named}, no drafter here; name it under `drafters` too."
+            f"The base of the adapter {folder} is {config.base}, no drafter here; name it under `drafters` too."
         )
     return base
 

@@ -85,6 +85,17 @@ def read_adapter_config(folder: Path, field: str) -> AdapterConfig:
     return AdapterConfig(rank, scale, base if isinstance(base, str) else None)
 
 
+def named_base(config: AdapterConfig, folder: Path) -> Path | None:
+    """The folder that the adapter in `folder` says its base lies in, seen from there; None if that is no folder."""
+    if not config.base:
+        return None
+    try:
+        named = (folder / config.base).resolve()
+        return named if named.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # a name too long, a loop of links, a zero byte
+        return None
+
+
 def _refuse_options(config: Mapping[str, Any], path: Path) -> None:
     if config.get("bias", "none") != "none":
         raise PoolError(
@@ -103,15 +114,19 @@ def _refuse_options(config: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def check_adapter(folder: Path, base: Path, field: str) -> AdapterConfig:
-    """The adapter's settings, once it is sure that it fits the checkpoint in `base`. PoolError in one sentence."""
+def check_adapter(folder: Path, base: Path, field: str, *, compare_weights: bool = True) -> AdapterConfig:
+    """The adapter's settings, once it is sure that it fits the checkpoint in `base`. PoolError in one sentence.
+
+    compare_weights: with those of the base that it names, which takes as long as reading both.
+    """
     config = read_adapter_config(folder, field)
     refuse_pickles(folder)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise PoolError(f"{field} is {folder}, which has no {WEIGHTS_FILE}; save the adapter as safetensors.")
     _check_matrices(read_header(path), path, config.rank, base)
-    _check_named_base(config.base, folder, base)
+    if compare_weights:
+        _check_named_base(config, folder, base)
     return config
 
 
@@ -160,15 +175,13 @@ def _base_shapes(base: Path) -> dict[str, tuple[int, int]]:
     return shapes
 
 
-def _check_named_base(named: str | None, folder: Path, base: Path) -> None:
+def _check_named_base(config: AdapterConfig, folder: Path, base: Path) -> None:
     """Only a folder that is still there can be compared: pools are moved, and hub names say nothing of a folder."""
-    if named is None or not Path(named).is_absolute():
-        return
-    other = Path(named)
-    if not other.is_dir() or not any(other.glob("*.safetensors")) or other.resolve() == base.resolve():
+    other = named_base(config, folder)
+    if other is None or not any(other.glob("*.safetensors")) or other == base.resolve():
         return
     if weights_sha256(other) != weights_sha256(base):
         raise PoolError(
-            f"{folder / CONFIG_FILE}: `base_model_name_or_path` is {shown(named)}, whose weights are not those of the"
-            f" base {base}; name that drafter as `base`, or train the adapter on this one."
+            f"{folder / CONFIG_FILE}: `base_model_name_or_path` is {shown(config.base)}, whose weights are not those of"
+            f" the base {base}; name that drafter as `base`, or train the adapter on this one."
         )

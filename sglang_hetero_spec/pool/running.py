@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from sglang_hetero_spec.pool.adapter import check_adapter
+from sglang_hetero_spec.pool.adapter import check_adapter, named_base
 from sglang_hetero_spec.pool.errors import PoolError, listed, shown
 from sglang_hetero_spec.pool.model import DrafterSpec, Pool, TaskSpec
 from sglang_hetero_spec.pool.schema import NAME_PATTERN
@@ -15,14 +15,34 @@ from sglang_hetero_spec.pool.schema import NAME_PATTERN
 _GONE = " (unloaded)"
 # What marks the writer of a KV slot (worker.written_slots) has 16 bits.
 _MOST_DRAFTERS = 1 << 15
+_FIELD = "`lora_path`"
 
 
-def with_adapter(pool: Pool, name: str, path: str) -> Pool:
+def with_adapter(pool: Pool, name: str, path: str, found_base: str | None = None) -> Pool:
     """The pool with one drafter of kind `lora` more, the last one. PoolError, in one sentence, if it cannot be served.
 
     Its base is the drafter of the pool that the adapter fits; of several, the one whose folder the adapter names.
+    found_base: its name, where another process has called this before; then no weights are compared again.
     """
-    field = "`lora_path`"
+    _check_name(pool, name)
+    try:
+        folder = _folder(path)
+        base = _base_of(pool, folder, found_base)
+    except PoolError:
+        raise
+    except (OSError, ValueError) as error:  # a name too long, a parent that cannot be searched
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise PoolError(
+            f"{_FIELD} is {shown(path)}, which cannot be read ({reason}); give an adapter's folder."
+        ) from None
+    spec = replace(
+        base, name=name, kind="lora", path=folder, external=True, weights_sha256=None, tokenizer_sha256=None,
+        base=base.name,
+    )  # fmt: skip
+    return replace(pool, drafters=(*pool.drafters, spec))
+
+
+def _check_name(pool: Pool, name: str) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise PoolError(
             f"`lora_name` is {shown(name)}; give 1 to 64 letters, digits, dots, dashes or underscores, the first a"
@@ -32,33 +52,31 @@ def with_adapter(pool: Pool, name: str, path: str) -> Pool:
         raise PoolError(f"`lora_name` is {shown(name)}, which is a drafter already; unload it, or choose another name.")
     if len(pool.drafters) == _MOST_DRAFTERS:
         raise PoolError(f"The server has had {_MOST_DRAFTERS} drafters; start it again to load more.")
-    folder = Path(path)
-    if "\0" in path or not folder.is_dir():
-        raise PoolError(f"{field} is {shown(path)}, which is no folder on the server; give an adapter's folder.")
-    folder = folder.resolve()
-    base = _base_of(pool, folder, field)
-    spec = replace(
-        base, name=name, kind="lora", path=folder, external=True, weights_sha256=None, tokenizer_sha256=None,
-        base=base.name,
-    )  # fmt: skip
-    return replace(pool, drafters=(*pool.drafters, spec))
 
 
-def _base_of(pool: Pool, folder: Path, field: str) -> DrafterSpec:
+def _folder(path: str) -> Path:
+    if "\0" in path or not Path(path).is_dir():
+        raise PoolError(f"{_FIELD} is {shown(path)}, which is no folder on the server; give an adapter's folder.")
+    return Path(path).resolve()
+
+
+def _base_of(pool: Pool, folder: Path, found: str | None) -> DrafterSpec:
     bases = [spec for spec in pool.drafters if spec.kind == "standalone" and spec.vocab == "shared"]
+    bases = [spec for spec in bases if found in (None, spec.name)]
     if not bases:
         raise PoolError("The pool has no drafter of kind `standalone` that an adapter could adapt; serve one with it.")
     fitting, first_error, named = [], None, None
     for base in bases:
         assert base.path is not None
         try:
-            named = check_adapter(folder, base.path, field).base
+            config = check_adapter(folder, base.path, _FIELD, compare_weights=found is None)
+            named = named_base(config, folder)
             fitting.append(base)
         except PoolError as error:
             first_error = first_error or error
     if not fitting:
-        raise first_error or PoolError(f"{field} cannot be read.")
-    chosen = [base for base in fitting if named is not None and Path(named).resolve() == base.path] or fitting
+        raise first_error or PoolError(f"{_FIELD} cannot be read.")
+    chosen = [base for base in fitting if base.path == named] or fitting
     if len(chosen) > 1:
         raise PoolError(
             f"{folder} fits the drafters {listed(base.name for base in chosen)}; set `base_model_name_or_path` in its"

@@ -112,10 +112,11 @@ class HeteroWorker(BaseSpecWorker):
 
     # Adapters that come and go between two forwards (worker.lora_hooks).
 
-    def add_adapter(self, name: str, path: str) -> None:
-        """PoolError or HeteroError, in one sentence, if it cannot be served; then nothing has changed."""
+    def add_adapter(self, name: str, path: str, base: str | None = None) -> None:
+        """PoolError or HeteroError, in one sentence, if it cannot be served; then nothing has changed. base: what the
+        tokenizer process found (pool.running.with_adapter)."""
         before = self.pool
-        self._models.pool = with_adapter(before, name, path)
+        self._models.pool = with_adapter(before, name, path, base)
         spec = self.pool.drafters[-1]
         try:
             self.drafters.append(build_drafter(spec, self._models))

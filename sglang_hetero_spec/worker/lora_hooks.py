@@ -39,6 +39,9 @@ async def load_adapter(
             pool = await asyncio.to_thread(with_adapter, desk_of(manager).pool, obj.lora_name, obj.lora_path)
         except (HeteroError, PoolError) as error:
             return _refused(error)
+        # SGLang's own number, which adapters of drafters have not: it tells schedulers the base, so that they need not
+        # compare weights between two forwards.
+        obj.lora_id = pool.drafters[-1].base
         failed = [found for found in await manager.update_lora_adapter_communicator(obj) if not found.success]
         if failed:
             return failed[0]
@@ -69,7 +72,8 @@ def serve_adapter(
     """Around Scheduler.load_lora_adapter."""
     if not is_on():
         return original(scheduler, recv_req)
-    return _changed(scheduler, lambda worker: worker.add_adapter(recv_req.lora_name, recv_req.lora_path))
+    name, path, base = recv_req.lora_name, recv_req.lora_path, recv_req.lora_id
+    return _changed(scheduler, lambda worker: worker.add_adapter(name, path, base))
 
 
 def drop_adapter(

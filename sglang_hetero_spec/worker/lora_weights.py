@@ -17,8 +17,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.pool.adapter import WEIGHTS_FILE, place_of
 
 # SGLang's linear layers, and what peft calls the parts of them, in the order of their output rows.
@@ -56,9 +58,10 @@ class LowRank:
 
 
 def read_adapter(folder: Path, scale: float, dtype: torch.dtype, device: torch.device | str) -> dict[Site, LowRank]:
-    """The checked adapter in `folder` (pool.adapter.check_adapter), which has both matrices of each site."""
+    """The checked adapter in `folder` (pool.adapter.check_adapter), which has both matrices of each site. HeteroError
+    if safetensors does not read it."""
     halves: dict[Site, dict[str, torch.Tensor]] = {}
-    for key, matrix in load_file(folder / WEIGHTS_FILE).items():
+    for key, matrix in _matrices(folder / WEIGHTS_FILE).items():
         place = place_of(key)
         assert place is not None, "checked before"
         factor = scale if place.matrix == "B" else 1.0
@@ -66,6 +69,13 @@ def read_adapter(folder: Path, scale: float, dtype: torch.dtype, device: torch.d
             device=device, dtype=dtype
         )
     return {site: LowRank(down=pair["A"], up=pair["B"]) for site, pair in halves.items()}
+
+
+def _matrices(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise HeteroError(f"{path} is no usable safetensors file ({error}); copy or save the adapter again.") from None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sglang.srt.runtime_context import get_spec
 
 from sglang_hetero_spec.algorithm import NAME
-from sglang_hetero_spec.pool import Pool, load_pool
+from sglang_hetero_spec.pool import Pool, load_pool, local_folder
 from sglang_hetero_spec.pool.running import is_gone
 from sglang_hetero_spec.router.route import OverrideError, RequestRouter, Route
 from sglang_hetero_spec.worker.metrics import RouteTimer, build_route_timer
@@ -52,7 +52,10 @@ class Desk:
 def desk_of(manager: TokenizerManager) -> Desk:
     desk = vars(manager).get("hetero_desk")
     if desk is None:
-        pool = load_pool(get_spec().speculative_draft_model_path)
+        args = manager.server_args
+        # As the worker does: the mode that `vocab: auto` stands for decides which drafters an adapter may adapt.
+        target = local_folder(args.tokenizer_path or args.model_path, args.revision)
+        pool = load_pool(get_spec().speculative_draft_model_path, target=target)
         router = RequestRouter(pool, decode=_decoder(manager.tokenizer))
         desk = manager.hetero_desk = Desk(pool, router, build_route_timer())
     return desk

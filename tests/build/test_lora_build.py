@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from sglang_hetero_spec.build.adapters import shared_base
+from sglang_hetero_spec.build.align.models import load_model, with_lora
+from sglang_hetero_spec.build.align.settings import LoraSettings
+from sglang_hetero_spec.build.assemble import _base_of
+from sglang_hetero_spec.build.layout import Layout
 from sglang_hetero_spec.build.profile.candidates import find_candidates
 from sglang_hetero_spec.build.profile.checked import check, write_pool
 from sglang_hetero_spec.build.profile.measure import name_entries
@@ -117,6 +123,24 @@ def test_an_adapter_without_its_base_is_no_candidate(shop: Path) -> None:
     config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": "a/hub-name"}))
     with pytest.raises(ProfileError, match="is a/hub-name, which is no folder of a checkpoint"):
         find_candidates([str(shop / "sql")], (CHAIN,))
+
+
+def test_a_base_beside_its_adapter(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = shop / "sql" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": "../base"}))
+    monkeypatch.chdir(shop / "empty" / "..")
+    found = find_candidates([str(shop / "sql")], (CHAIN,))
+    assert found[0].base is not None and found[0].base.path == shop / "base"
+    recipe = SimpleNamespace(drafters={"mine": str(shop / "base")})
+    assert _base_of(recipe, Layout(shop / "out"), shop / "sql") == "mine"
+
+
+def test_an_adapter_names_its_base_by_an_absolute_path(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shop)
+    model = with_lora(load_model("base", torch.float32, "--base"), LoraSettings(r=2), 0)
+    model.save_pretrained(shop / "made")
+    config = json.loads((shop / "made" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(shop / "base")
 
 
 def test_the_base_is_counted_once() -> None:

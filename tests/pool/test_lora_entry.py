@@ -13,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.pool import PoolError, load_pool
-from sglang_hetero_spec.pool.adapter import place_of, read_adapter_config
+from sglang_hetero_spec.pool import adapter as adapters
+from sglang_hetero_spec.pool.adapter import AdapterConfig, named_base, place_of, read_adapter_config
 from sglang_hetero_spec.pool.running import heirs, with_adapter, without_adapter
 from sglang_hetero_spec.server_args import refuse_for_adapters
 from tests.pool.fake_pool import write_checkpoint, write_tokenizer
@@ -186,6 +187,64 @@ def test_files_that_are_missing_or_pickled(root: Path) -> None:
     assert "truncated or not a safetensors file" in refusal(root)
 
 
+def _move(key: str, by: int) -> Callable[[dict], None]:
+    def change(header: dict) -> None:
+        header[key]["data_offsets"] = [offset + by for offset in header[key]["data_offsets"]]
+
+    return change
+
+
+def _shape(key: str, shape: list) -> Callable[[dict], None]:
+    return lambda header: header[key].update(shape=shape)
+
+
+Q_A = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _move(Q_A, -4),
+        _move(Q_A, 4),
+        _shape(Q_A, [RANK, HIDDEN + 1]),
+        _shape(Q_A, [-RANK, -HIDDEN]),
+        _shape(Q_A, [float(RANK), HIDDEN]),
+        lambda header: header[Q_A].update(dtype="F16"),
+        lambda header: header[Q_A].update(data_offsets=[0]),
+        lambda header: header.pop(Q_A),
+    ],
+    ids=["overlap", "gap", "size", "negative", "float", "dtype", "one-offset", "hole"],
+)
+def test_a_header_that_does_not_describe_its_data(root: Path, change: Callable[[dict], None]) -> None:
+    path = root / "sql" / "adapter_model.safetensors"
+    content = path.read_bytes()
+    length = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:length])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[length:])
+    assert f"{path} is truncated or not a safetensors file" in refusal(root)
+
+
+def test_a_base_is_named_from_the_adapters_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root / "base")
+    for named, found in (("../base", root / "base"), (str(root), root), ("org/name", None), ("", None), (None, None),
+                         ("a" * 300, None), ("a\0b", None), ("\ud800", None)):  # fmt: skip
+        assert named_base(AdapterConfig(1, 1.0, named), root / "sql") == found
+    write_base(root / "other", value=2.0)
+    write_adapter(root / "theirs", base_model_name_or_path="../other")
+    assert '"../other", whose weights are not those of the base' in refusal(root, path="theirs")
+
+
+def test_a_base_without_a_path(root: Path) -> None:
+    path = write_pool(root)
+    manifest = json.loads((path / "pool.json").read_text())
+    del manifest["drafters"][1]["path"]
+    (path / "pool.json").write_text(json.dumps(manifest))
+    with pytest.raises(PoolError, match=r"`drafters\[0\].base` is \"base\", which has no `path`"):
+        load_pool(path)
+
+
 def test_two_drafters_with_one_model_are_no_pair(root: Path) -> None:
     write_pool(root)
     manifest = json.loads((root / "pool.json").read_text())
@@ -232,6 +291,46 @@ def test_of_two_bases_that_fit_the_named_one_is_meant(root: Path, tmp_path: Path
         with_adapter(pool, "new", str(root / "sql"))
     named = write_adapter(tmp_path / "named", base_model_name_or_path=str(root / "twin"))
     assert with_adapter(pool, "new", str(named)).drafters[-1].base == "twin"
+    moved = write_adapter(root / "moved", base_model_name_or_path="../twin")
+    assert with_adapter(pool, "new", str(moved)).drafters[-1].base == "twin"
+
+
+def test_where_the_base_is_known_no_weights_are_compared(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_base(root / "twin", value=2.0)
+    drafters = [{"name": name, "kind": "standalone", "path": name, "num_steps": 2} for name in ("base", "twin")]
+    pool = load_pool(write_manifest(root, drafters, fallback="base"))
+    copy = write_base(tmp_path / "copy", value=2.0)
+    path = str(write_adapter(tmp_path / "new", base_model_name_or_path=str(copy)))
+    found = with_adapter(pool, "new", path)
+    assert found.drafters[-1].base == "twin"
+    monkeypatch.setattr(adapters, "weights_sha256", None)
+    assert with_adapter(pool, "new", path, "twin") == found
+
+
+@pytest.mark.parametrize("path", ["/" + "a" * 300, "/tmp/\0", "/tmp/\ud800", "/nowhere"])
+def test_a_path_that_cannot_be_is_one_sentence(root: Path, path: str) -> None:
+    pool = load_pool(write_pool(root))
+    with pytest.raises(PoolError, match=r"^`lora_path` is .*; give an adapter's folder\.$"):
+        with_adapter(pool, "new", path)
+
+
+@pytest.mark.parametrize("named", ["a\0b", "a" * 300, "\ud800"])
+def test_a_base_that_cannot_be_a_path_is_none(root: Path, tmp_path: Path, named: str) -> None:
+    pool = load_pool(write_pool(root))
+    path = write_adapter(tmp_path / "new", base_model_name_or_path=named)
+    assert with_adapter(pool, "new", str(path)).drafters[-1].base == "base"
+
+
+def test_a_folder_that_cannot_be_searched(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    pool = load_pool(write_pool(root))
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    with pytest.raises(PoolError, match=r"which cannot be read \(Permission denied\); give an adapter's folder"):
+        with_adapter(pool, "new", str(root / "sql"))
 
 
 def test_a_pool_without_a_base_takes_no_adapter(tmp_path: Path) -> None:

@@ -186,9 +186,13 @@ def with_lora(base: Any, lora: LoraSettings, seed: int) -> Any:
         target_modules=lora.target_modules or "all-linear",
     )  # fmt: skip
     try:
-        return get_peft_model(base, config)
+        model = get_peft_model(base, config)
     except ValueError as error:
         raise AlignError(f"`lora` does not fit the base drafter ({' '.join(str(error).split())[:160]}).") from None
+    # A relative name is read from the adapter's folder (pool.adapter.named_base), not from where this runs.
+    if base.name_or_path and Path(base.name_or_path).is_dir():
+        config.base_model_name_or_path = str(Path(base.name_or_path).resolve())
+    return model
 
 
 def head_params(model: Any) -> int:

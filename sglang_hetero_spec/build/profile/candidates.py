@@ -12,7 +12,7 @@ from sglang_hetero_spec.build.made_for import vocab_of
 from sglang_hetero_spec.build.profile.records import NO_SETTINGS, NONE, ProfileError, Settings
 from sglang_hetero_spec.build.sorted_file import read_exits
 from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError
-from sglang_hetero_spec.pool.adapter import CONFIG_FILE, read_adapter_config
+from sglang_hetero_spec.pool.adapter import CONFIG_FILE, named_base, read_adapter_config
 from sglang_hetero_spec.pool.entries.ngram import CORPUS_NAME
 from sglang_hetero_spec.pool.kinds import MAX_NUM_DRAFT_TOKENS, MAX_NUM_STEPS, MAX_TOPK, WITHOUT_FILES, max_tree_nodes
 from sglang_hetero_spec.pool.parse import parse_manifest
@@ -154,14 +154,14 @@ def _of_argument(argument: str, shapes: Sequence[Settings]) -> list[Candidate]:
 def _base_of(folder: Path) -> Candidate:
     """What the adapter in `folder` says that it belongs to."""
     try:
-        named = read_adapter_config(folder, "--candidates").base
+        config = read_adapter_config(folder, "--candidates")
     except PoolError as error:
         raise ProfileError(str(error)) from None
-    base = None if named is None else Path(named).resolve()
+    base = named_base(config, folder)
     if base is None or not (base / CONFIG_NAME).is_file():
         raise ProfileError(
-            f"{folder / CONFIG_FILE}: `base_model_name_or_path` is {named}, which is no folder of a checkpoint; put the"
-            " adapter and its base into a pool, and give that."
+            f"{folder / CONFIG_FILE}: `base_model_name_or_path` is {config.base}, which is no folder of a checkpoint;"
+            " put the adapter and its base into a pool, and give that."
         )
     return Candidate(_named(base), NO_SETTINGS, base)
 

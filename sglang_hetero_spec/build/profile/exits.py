@@ -39,18 +39,19 @@ def by_confidence(
     prompts: held-out, as ids; answers: of the target, those to other prompts are left aside.
     """
     found: dict[tuple[Any, ...], Adaptive] = {}
-    seen: dict[Path, list[SeenAnswer]] = {}
+    seen: dict[tuple[Path, tuple[int, ...]], list[SeenAnswer]] = {}
     for candidates in _by_checkpoint(measured):
         first = candidates[0]
         assert first.path is not None, "a sorted drafter has one"
         exits = tuple(dict(candidate.extra)["exits"][0] for candidate in candidates)
-        if first.path not in seen:
-            seen[first.path] = see_exits(first.path, exits, held_out(answers, prompts))
+        # Another shape may have other exits: what could not be measured is left out of each alone.
+        if (first.path, exits) not in seen:
+            seen[first.path, exits] = see_exits(first.path, exits, held_out(answers, prompts))
         name = first.drafter.removesuffix(f"-exit{exits[0]}")
         for number in concurrency:
             names = [candidate.drafter for candidate in candidates]
             costs = measured_costs(records, names, first.settings.num_steps, number)
-            chosen = choose_thresholds(seen[first.path], costs, first.settings.num_steps)
+            chosen = choose_thresholds(seen[first.path, exits], costs, first.settings.num_steps)
             extra = (("exits", exits), ("thresholds", chosen.thresholds))
             alike = (first.path, first.settings, chosen.thresholds)
             found.setdefault(alike, Adaptive(replace(first, drafter=f"{name}-at{number}", extra=extra), chosen))

@@ -14,17 +14,17 @@ FIELDS = (*FILE_FIELDS, "base", *TREE_FIELDS)
 
 
 def check(checks: Checks, drafter: Drafter, start: str) -> Entry:
-    base = _base(checks, drafter, f"{start}.base`")
+    base, base_path = _base(checks, drafter, f"{start}.base`")
     own = {field: getattr(drafter, field) for field in TREE_FIELDS if getattr(drafter, field) is not None}
     shape = tree_shape(drafter if own else drafter.model_copy(update={f: getattr(base, f) for f in TREE_FIELDS}), start)
     folder = checks.folder(drafter, start, "the adapter's folder")
-    base_folder = paths.resolve(checks.root, base.path or "", f"{start}.base`", base.external)
+    base_folder = paths.resolve(checks.root, base_path, f"{start}.base`", base.external)
     check_adapter(folder, base_folder, f"{start}.path`")
     check_weights_hash(folder, drafter.weights_sha256, start)
     return Entry(shape, folder, base=base.name)
 
 
-def _base(checks: Checks, drafter: Drafter, field: str) -> Drafter:
+def _base(checks: Checks, drafter: Drafter, field: str) -> tuple[Drafter, str]:
     if drafter.base is None:
         raise PoolError(f"{field} is missing; name the drafter of this pool that the adapter belongs to.")
     base = checks.named(drafter.base)
@@ -33,4 +33,6 @@ def _base(checks: Checks, drafter: Drafter, field: str) -> Drafter:
             f"{field} is {shown(drafter.base)}, which is no drafter of kind `standalone` with the target's vocabulary;"
             " add the base to the pool, and name it."
         )
-    return base
+    if base.path is None:
+        raise PoolError(f"{field} is {shown(drafter.base)}, which has no `path`; give that drafter its checkpoint.")
+    return base, base.path

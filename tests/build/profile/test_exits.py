@@ -10,10 +10,13 @@ import torch
 from transformers import LlamaForCausalLM
 
 from sglang_hetero_spec.build.align.answers import Row, read_answers
+from sglang_hetero_spec.build.profile import exits
+from sglang_hetero_spec.build.profile.candidates import Candidate
 from sglang_hetero_spec.build.profile.exits import held_out, see_exits
 from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
 from sglang_hetero_spec.build.profile.records import ProfileError, Settings, read_profile
 from sglang_hetero_spec.build.profile.served import read_served
+from sglang_hetero_spec.build.profile.thresholds import Costs, SeenAnswer
 from sglang_hetero_spec.build.prompts import read_prompts
 from sglang_hetero_spec.build.regenerate import target as targets
 from sglang_hetero_spec.build.regenerate.answers import Answer, to_line
@@ -52,10 +55,10 @@ def answers(files: Files, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_each_exit_says(drafter: Path, answers: Path) -> None:
     rows = read_answers(answers)
     model = LlamaForCausalLM.from_pretrained(drafter).eval()
-    for exits in (EXITS, (1, 2)):
-        for row, seen in zip(rows, see_exits(drafter, exits, rows), strict=True):
-            assert seen.hits.shape == seen.confidences.shape == (len(exits), len(row.answer) - 1)
-            for number, layers in enumerate(exits):
+    for some in (EXITS, (1, 2)):
+        for row, seen in zip(rows, see_exits(drafter, some, rows), strict=True):
+            assert seen.hits.shape == seen.confidences.shape == (len(some), len(row.answer) - 1)
+            for number, layers in enumerate(some):
                 probs = by_hand(model, row, layers)
                 np.testing.assert_allclose(seen.confidences[number], probs.amax(-1), rtol=1e-4)
                 np.testing.assert_array_equal(seen.hits[number], probs.argmax(-1) == torch.tensor(row.answer[1:]))
@@ -73,6 +76,27 @@ def test_answers_to_other_prompts_are_left_aside(answers: Path) -> None:
     assert held_out(answers, [rows[1].prompt, rows[3].prompt]) == [rows[1], rows[3]]
     with pytest.raises(ProfileError, match="no answer to a prompt that is profiled"):
         held_out(answers, [(1, 2, 3)])
+
+
+def test_shapes_of_one_drafter_may_have_different_exits(
+    drafter: Path, answers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What could not be measured of one shape is left out of that one."""
+
+    def seen(folder: Path, layers: tuple[int, ...], rows: list[Row]) -> list[SeenAnswer]:
+        rng = np.random.default_rng(0)
+        return [SeenAnswer(rng.random((len(layers), 9)), rng.random((len(layers), 9)) < 0.5)]
+
+    monkeypatch.setattr(exits, "see_exits", seen)
+    monkeypatch.setattr(exits, "measured_costs", lambda _, names, *__: Costs(1.0, (0.1,) * len(names)))
+    measured = [
+        Candidate(f"d-exit{layers}", Settings(steps, 1, steps + 1), drafter, "sorted", takes_shapes=True,
+                  extra=(("exits", (layers,)),))
+        for steps, at in ((2, (1, 3)), (3, (1, 2, 3)), (4, (1, 2, 3, 4))) for layers in at
+    ]  # fmt: skip
+    found = exits.by_confidence(measured, (), [row.prompt for row in read_answers(answers)], answers, (1,))
+    assert [dict(one.candidate.extra)["exits"] for one in found] == [(1, 3), (1, 2, 3), (1, 2, 3, 4)]
+    assert [len(one.chosen.thresholds) for one in found] == [1, 2, 3]
 
 
 def test_a_sorted_drafter_is_measured_at_fixed_exits_then_by_confidence(
