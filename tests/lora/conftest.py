@@ -58,7 +58,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Adapted:
         {"name": "off", "kind": "none"},
     ]
     tasks = [{"id": "sums", "drafter": RIGHT}]
-    pool = write_manifest(folder / "pool", drafters, fallback="base", tasks=tasks, merged_draft_tokens=12)
+    pool = write_manifest(folder / "pool", drafters, fallback="base", tasks=tasks, merged_draft_tokens=16)
     return Adapted(folder / "target", base, pool, adapters)
 
 
