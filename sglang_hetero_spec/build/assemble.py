@@ -16,6 +16,7 @@ from sglang_hetero_spec.build.recipe import Recipe
 from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.pool import MANIFEST_NAME, Pool, write_pool_manifest
 from sglang_hetero_spec.pool.adapter import CONFIG_FILE, named_base, read_adapter_config
+from sglang_hetero_spec.pool.entries.ngram import CORPUS_NAME
 
 _NOT_SERVED = (".work", "align.json", "curve.jsonl", "stage.key", "stage.done", ".*.lock")
 
@@ -70,10 +71,18 @@ def _drafter(
         entry |= served
         folder = Path(served["path"])
     else:
-        folder = Path(recipe.drafters[name]).resolve() if name in recipe.drafters else layout.drafter(name)
+        folder = _folder(recipe, layout, name)
     if (folder / CONFIG_FILE).is_file():
         entry |= {"kind": "lora", "base": _base_of(recipe, layout, folder)}
+    if (folder / CORPUS_NAME).is_file():
+        entry["kind"] = "ngram"
     return entry | _placed(recipe, layout, folder)
+
+
+def _folder(recipe: Recipe, layout: Layout, name: str) -> Path:
+    if name in recipe.drafters:
+        return Path(recipe.drafters[name]).resolve()
+    return layout.corpus(name) if layout.corpus(name).is_dir() else layout.drafter(name)
 
 
 def _placed(recipe: Recipe, layout: Layout, folder: Path) -> dict[str, Any]:

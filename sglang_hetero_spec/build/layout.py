@@ -38,6 +38,9 @@ class Layout:
     def drafter(self, name: str) -> Path:
         return self.work / "drafters" / name
 
+    def corpus(self, name: str) -> Path:
+        return self.stage("corpora") / name
+
     @property
     def base(self) -> Path:
         """The drafter that the others go on from, where the build makes one."""

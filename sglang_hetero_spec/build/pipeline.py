@@ -18,15 +18,17 @@ from sglang_hetero_spec.build.assemble import assemble
 from sglang_hetero_spec.build.assign.assignment import assign
 from sglang_hetero_spec.build.assign.fit_router import fit_priced_router
 from sglang_hetero_spec.build.assign.result import Assignment, read_assignment, write_assignment
+from sglang_hetero_spec.build.corpora import corpus_name, make_corpora
 from sglang_hetero_spec.build.drafters import Alignments, Job, NotMade, align_all
 from sglang_hetero_spec.build.labelled import write_labelled
 from sglang_hetero_spec.build.layout import BASE, GENERAL, Layout
 from sglang_hetero_spec.build.locks import directory_lock
 from sglang_hetero_spec.build.merging import HELDOUT_NAME, PROFILE_NAME, merged_traffic, write_merged
+from sglang_hetero_spec.build.options import profile_options
 from sglang_hetero_spec.build.partition import Partition, Partitioner, TaskFound, distinct_prompts, partition_log
 from sglang_hetero_spec.build.partition.run import read_tasks
-from sglang_hetero_spec.build.profile.measure import ProfileOptions, profile
-from sglang_hetero_spec.build.profile.records import Settings, read_profile
+from sglang_hetero_spec.build.profile.measure import profile
+from sglang_hetero_spec.build.profile.records import read_profile
 from sglang_hetero_spec.build.profile.serve_pool import measure_routings
 from sglang_hetero_spec.build.prompts import PROMPTS_NAME, LogError, read_log, read_prompts, write_prompts
 from sglang_hetero_spec.build.recipe import Recipe
@@ -231,7 +233,7 @@ class _Build:
         chosen, missing = self.recipe.profile, {item.name for item in not_made}
         names = [name for name in (GENERAL, *(task.id for task in self._tasks())) if name not in missing]
         folders = {name: self.layout.drafter(name) for name in names}
-        folders |= {name: Path(path) for name, path in self.recipe.drafters.items()}
+        folders |= self._corpora() | {name: Path(path) for name, path in self.recipe.drafters.items()}
         key = {
             "drafters": {name: fingerprint(str(folder)) for name, folder in folders.items()},
             "prompts": digest(self.layout.split / PROMPTS_NAME), "target": fingerprint(self.recipe.target),
@@ -247,21 +249,19 @@ class _Build:
                 given,
                 prompts,
                 self.layout.profile,
-                self._profile_options(),
+                profile_options(self.recipe),
                 answers=self.layout.answers,
             ),
         )
 
-    def _profile_options(self) -> ProfileOptions:
-        chosen = self.recipe.profile
-        return ProfileOptions(
-            concurrency=tuple(chosen.concurrency),
-            num_prompts=chosen.num_prompts,
-            max_new_tokens=chosen.max_new_tokens,
-            shapes=tuple(Settings(steps, 1, steps + 1) for steps in chosen.num_steps),
-            passes=chosen.passes,
-            flags=tuple(self.recipe.flags),
-        )
+    def _corpora(self) -> dict[str, Path]:
+        """Folders of n-gram drafters, by name."""
+        if not self.recipe.ngram:
+            return {}
+        tasks, answers = [task.id for task in self._tasks()], self.layout.split / "train.jsonl"
+        key = {"answers": digest(answers), "tasks": tasks, "target": fingerprint(self.recipe.target)}
+        self._stage("corpora", key, lambda folder: make_corpora(folder, answers, tasks, self.recipe.target))
+        return {corpus_name(task): self.layout.corpus(corpus_name(task)) for task in tasks}
 
     def _merge(self) -> None:
         layout, tolerance = self.layout, self.recipe.partition.tolerance
@@ -303,6 +303,7 @@ class _Build:
     def _memory(self) -> dict[str, int]:
         """Bytes of each drafter's weights on disk."""
         folders = {folder.name: folder for folder in self.layout.stage("drafters").iterdir() if folder.is_dir()}
+        folders |= {folder.name: folder for folder in self.layout.stage("corpora").glob("*/")}
         folders |= {name: Path(path) for name, path in self.recipe.drafters.items()}
         return {
             name: sum(file.stat().st_size for file in folder.glob("*.safetensors")) for name, folder in folders.items()
@@ -359,7 +360,7 @@ class _Build:
             if not Stage(self.layout.stage("bench"), key).is_done:  # figures of another pool
                 shutil.rmtree(self.layout.stage("bench"), ignore_errors=True)
             return
-        options = replace(self._profile_options(), concurrency=(assignment.concurrency,))
+        options = replace(profile_options(self.recipe), concurrency=(assignment.concurrency,))
         predicted = {task.task: task.expected.tokens_per_second for task in assignment.tasks}
 
         def work(folder: Path) -> None:

@@ -81,7 +81,8 @@ class AssignSettings(_Strict):
 class Recipe(_Strict):
     """drafters: name -> checkpoint, candidates beside the aligned ones. base: what alignment starts from (null: as
     `align` says). base_tokens: without `base`, tokens of all tasks together that one drafter learns from before the
-    general drafter and those of the tasks go on from it (null: each starts by itself). tokenizer: of the drafters that
+    general drafter and those of the tasks go on from it (null: each starts by itself). ngram: whether an n-gram drafter
+    of each task, with the target's answers to begin with, is a candidate too. tokenizer: of the drafters that
     are made here, with `align.shape` and no `base` (null: the target's). jobs: alignments at a time
     (null: one per two cores). flags: SGLang's, for every server.
 
@@ -97,6 +98,7 @@ class Recipe(_Strict):
     base_tokens: Count | None = None
     tokenizer: str | None = None
     drafters: dict[str, str] = {}
+    ngram: bool = False
     jobs: Count | None = None
     flags: list[str] = []
     measure: bool = True
