@@ -1,15 +1,17 @@
 """A sorted drafter that leaves by confidence against each of its fixed exits, per task and mixed.
 
-    python -m benchmarks.sorted_speed --drafter FOLDER [--target FOLDER] [--thresholds 0.6,0.5 | --split FOLDER]
-                                      [--drafter-params N] [--also NAME=FOLDER] [OPTIONS OF hetero-spec demo]
+    python -m benchmarks.sorted_speed --drafter FOLDER --split FOLDER [--target FOLDER] [--also NAME=FOLDER]
+                                      [--target-params N] [--drafter-params N] [--concurrency 1,4] [--prompts 4]
 
-FOLDER is made by `align` with `exits`. One plain server and one HETERO server with all of them, passes alternating.
-Thresholds that are not given are chosen as `profile` does, from a short profile of the fixed exits at the first
---concurrency; --split: held-out prompts of the target and its answers, prompts.jsonl and heldout.jsonl of a build.
---drafter-params widens the drafter's layers without changing what it says (demo/costly.py), so that a layer costs
-something; figures taken so must say so. --target: another one than the demo's. --also: another sorted drafter, for a
-target that it was made for, with thresholds of its own. Exit code 1 if the sorted drafter is slower than the best fixed
-exit on any task (by more than a pass differs from the next), or not faster on the mixed workload.
+--drafter: made by `align` with `exits`. --split: held-out prompts of the target and its answers (prompts.jsonl and
+heldout.jsonl, as a build has them), by which thresholds are chosen as `profile` does, for each concurrency; what is
+measured are other prompts, the demo's held-out ones. --target: another one than the demo's. --also: another sorted
+drafter beside it, for instance one that was made for this target alone, with thresholds of its own.
+
+One HETERO server holds all of them. Every group of requests (as many as are in flight) is sent to one after the other,
+in turn the first, so that a slow moment of the machine hits all alike. --target-params, --drafter-params: models that
+say the same and cost more (demo/costly.py); figures taken so must say so. Exit code 1 if the sorted drafter is not
+faster than its best fixed exit on the mixed workload, or slower on a task by more than two standard errors.
 """
 
 from __future__ import annotations
@@ -17,148 +19,193 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from benchmarks.one_pool import by_hand, measure_arms, output_line
-from sglang_hetero_spec.build.profile.candidates import find_candidates
+import numpy as np
+
+from sglang_hetero_spec.build.profile.bench import Pass, Request
+from sglang_hetero_spec.build.profile.candidates import NOBODY, Candidate, find_candidates
+from sglang_hetero_spec.build.profile.checked import write_pool
+from sglang_hetero_spec.build.profile.engine import EngineSettings, Runner, served
 from sglang_hetero_spec.build.profile.exits import by_confidence
 from sglang_hetero_spec.build.profile.measure import ProfileOptions, load_workload, profile
 from sglang_hetero_spec.build.profile.records import Settings
-from sglang_hetero_spec.build.prompts import read_prompts
-from sglang_hetero_spec.build.sorted_file import SORTED, read_exits
-from sglang_hetero_spec.cli import build_parser
+from sglang_hetero_spec.build.profile.workload import Ids
+from sglang_hetero_spec.build.prompts import plain_prompt, read_prompts
+from sglang_hetero_spec.build.sorted_file import SORTED
 from sglang_hetero_spec.commands.output import DONE, FAILED
-from sglang_hetero_spec.commands.progress import Reporter
-from sglang_hetero_spec.demo.arms import HETERO, Arm
 from sglang_hetero_spec.demo.costly import make_costly
-from sglang_hetero_spec.demo.options import DemoOptions, from_arguments
-from sglang_hetero_spec.demo.run import _target
-from sglang_hetero_spec.demo.shipped import Shipped, find_shipped
-from sglang_hetero_spec.demo.summary import Results
+from sglang_hetero_spec.demo.shipped import find_shipped
 
-DEFAULTS = ("--num-prompts", "48", "--passes", "3", "--concurrency", "1,4", "--target-params", "200M")
-SORTED_ARM = "sorted"
-# What a pass differs from the next one by.
-NOISE = 0.01
+OURS, MIXED = "sorted", "(mixed)"
+FLAGS = ("--dtype", "float32")
 
 
-def entry(name: str, folder: Path, exits: Sequence[int], thresholds: Sequence[float], num_steps: int) -> dict[str, Any]:
-    shape = {"num_steps": num_steps, "exits": list(exits), "thresholds": list(thresholds)}
-    return {"name": name, "kind": "sorted", "path": str(folder), "external": True, **shape}
+@dataclass(frozen=True)
+class Setup:
+    """target, drafters (OURS first): as they are served. split: for thresholds. concurrency, prompts: of each task."""
+
+    target: Path
+    drafters: Mapping[str, Path]
+    split: Path
+    concurrency: tuple[int, ...]
+    prompts: int
+    rounds: int
+    tokens: int
+    num_steps: int
+
+    @property
+    def options(self) -> ProfileOptions:
+        shapes = (Settings(self.num_steps, 1, self.num_steps + 1),)
+        return ProfileOptions(self.concurrency, self.prompts, self.tokens, shapes, passes=1, flags=FLAGS)
 
 
-def chosen(drafter: Path, target: Path, split: Path, options: DemoOptions, num_steps: int) -> tuple[float, ...]:
-    """As `profile` does it for one concurrency."""
-    profiled = ProfileOptions(
-        concurrency=options.concurrency[:1],
-        num_prompts=4,
-        max_new_tokens=options.tokens,
-        passes=1,
-        shapes=(Settings(num_steps, 1, num_steps + 1),),
-        flags=("--dtype", options.dtype, "--max-total-tokens", "16384"),
-    )
-    prompts = read_prompts(split / "prompts.jsonl")
-    with tempfile.TemporaryDirectory() as folder:
-        records = profile(target, [f"d={drafter}"], prompts, Path(folder) / "profile.jsonl", profiled).records
-    workload = load_workload(str(target), prompts, replace(profiled, num_prompts=100))
-    texts = [ids for of_task in workload.prompts.values() for ids in of_task]
-    candidates = find_candidates([f"d={drafter}"], profiled.shapes)
-    (best,) = by_confidence(candidates, records, texts, split / "heldout.jsonl", profiled.concurrency)
-    expected = ", ".join(f"{best.chosen.tokens_per_second / fixed:.3f}" for fixed in best.chosen.fixed)
-    print(f"expected of {best.chosen.thresholds}: {expected} times the fixed exits", flush=True)
-    return best.chosen.thresholds
+def candidates_of(setup: Setup, name: str) -> dict[tuple[str, int], Candidate]:
+    """By name (a fixed exit of OURS has its own) and concurrency, in which thresholds differ."""
+    options, folder = setup.options, setup.drafters[name]
+    prompts = read_prompts(setup.split / "prompts.jsonl")
+    fixed = find_candidates([f"{name}={folder}"], options.shapes)
+    with tempfile.TemporaryDirectory() as scratch:
+        records = profile(setup.target, [f"{name}={folder}"], prompts, Path(scratch) / "p.jsonl", options).records
+    known = load_workload(str(setup.target), prompts, replace(options, num_prompts=100))
+    texts = [ids for of_task in known.prompts.values() for ids in of_task]
+    found: dict[tuple[str, int], Candidate] = {}
+    for number in setup.concurrency:
+        (item,) = by_confidence(fixed, records, texts, setup.split / "heldout.jsonl", [number])
+        chosen = item.chosen
+        expected = ", ".join(f"{chosen.tokens_per_second / speed - 1:+.1%}" for speed in chosen.fixed)
+        print(f"{name}, {number} in flight: thresholds {chosen.thresholds}, expected {expected} beside its fixed exits")
+        found[name, number] = item.candidate
+        if name == OURS:
+            found |= {(candidate.drafter, number): candidate for candidate in fixed}
+    return found
 
 
-def show(results: Results, fixed: Sequence[str], others: Sequence[str]) -> bool:
+class Tally:
+    """tokens, seconds: [rounds, groups] of one arm."""
+
+    def __init__(self, passes: Sequence[Sequence[Pass]]) -> None:
+        self.tokens = np.array([[one.counts.completion_tokens for one in row] for row in passes], float)
+        self.seconds = np.array([[one.seconds for one in row] for row in passes])
+        steps = sum(one.counts.verify_steps for row in passes for one in row)
+        self.accept_length = float(self.tokens.sum()) / max(1, steps)
+        clocks = [one.clock for row in passes for one in row]
+        forwards = max(1, sum(clock.verify_forwards for clock in clocks))
+        self.draft_ms = 1000 * sum(clock.draft_seconds for clock in clocks) / forwards
+        self.verify_ms = 1000 * sum(clock.verify_seconds for clock in clocks) / forwards
+
+    @property
+    def speed(self) -> float:
+        return float(self.tokens.sum() / self.seconds.sum())
+
+    def beside(self, other: Tally) -> tuple[float, float]:
+        """Ratio of speeds, and its standard error over the groups, each of which both were sent in turn."""
+        ratio = self.speed / other.speed
+        logs = np.log(self.tokens / self.seconds) - np.log(other.tokens / other.seconds)
+        weights = other.seconds / other.seconds.sum()
+        error = np.sqrt((weights**2 * (logs - np.log(ratio)) ** 2).sum())
+        return ratio, float(ratio * error)
+
+
+def measure(
+    setup: Setup, runner: Runner, arms: Sequence[tuple[str, str]], groups: Sequence[Sequence[Ids]], concurrency: int
+) -> dict[str, Tally]:
+    """arms: name and pool entry. Every group by every arm, one after the other, in turn the first."""
+    passes: dict[str, list[list[Pass]]] = {name: [[] for _ in range(setup.rounds)] for name, _ in arms}
+    turn = 0
+    for number in range(setup.rounds):
+        for group in groups:
+            turn += 1
+            for name, served_as in (*arms[turn % len(arms) :], *arms[: turn % len(arms)]):
+                requests = [Request(ids, {"drafter": served_as}, setup.tokens) for ids in group]
+                passes[name][number].append(runner.run(requests, concurrency))
+    return {name: Tally(rows) for name, rows in passes.items()}
+
+
+def show(task: str, concurrency: int, found: Mapping[str, Tally], fixed: Sequence[str]) -> bool:
+    best = max(fixed, key=lambda name: found[name].speed)
+    ratio, error = found[OURS].beside(found[best])
+    ok = ratio > 1 if task == MIXED else ratio + 2 * error >= 1
+    print(f"{'ok  ' if ok else 'MISS'} {concurrency:2} in flight, {task}: {ratio:.3f} +- {error:.3f} of {best}")
+    for name, tally in found.items():
+        ours, spread = found[OURS].beside(tally)
+        print(
+            f"       {name:14}{tally.speed:7.1f} tokens/s, accept length {tally.accept_length:.3f}, draft"
+            f" {tally.draft_ms:6.2f} ms, verify {tally.verify_ms:6.1f} ms; sorted/it {ours:.3f} +- {spread:.3f}",
+            flush=True,
+        )
+    return ok
+
+
+def run(setup: Setup) -> bool:
+    candidates: dict[tuple[str, int], Candidate] = {}
+    for name in setup.drafters:
+        candidates |= candidates_of(setup, name)
+    entries = {NOBODY.drafter: NOBODY, **{f"{name}.{number}": one for (name, number), one in candidates.items()}}
+    shown = [plain_prompt(prompt.text, task=prompt.task) for prompt in find_shipped().prompts()]
+    workload = load_workload(str(setup.target), shown, setup.options)
     held = True
-    for concurrency in results.concurrencies:
-        ratio = {arm: results.ratio(SORTED_ARM, arm, concurrency) for arm in (*fixed, *others)}
-        for arm in (SORTED_ARM, *fixed, *others):
-            speed, length = results.speed(arm, concurrency), results.tally(arm, concurrency).accept_length
-            assert speed is not None
-            beside = ratio.get(arm)
-            note = (
-                ""
-                if beside is None
-                else f"; sorted/it {beside.overall:.3f} ({beside.smallest:.3f}-{beside.largest:.3f})"
-            )
-            print(
-                f"{concurrency:2} in flight, mixed: {arm:12} {speed.overall:7.1f} tokens/s, length {length:.3f}{note}"
-            )
-        best = max(fixed, key=lambda arm: results.speed(arm, concurrency).overall)  # type: ignore[union-attr]
-        held = held and ratio[best].overall > 1  # type: ignore[union-attr]
-        for task in (*results.tasks,):
-            speeds = {arm: results.tally(arm, concurrency, task).request_speed for arm in (SORTED_ARM, *fixed, *others)}
-            lengths = [f"{results.tally(arm, concurrency, task).accept_length:.2f}" for arm in speeds]
-            highest = max(speeds[arm] for arm in fixed)
-            ok = speeds[SORTED_ARM] >= highest * (1 - NOISE)
-            held = held and ok
-            figures = ", ".join(f"{arm} {speed:.1f}" for arm, speed in speeds.items())
-            print(f"   {'ok  ' if ok else 'MISS'} {task:10} {speeds[SORTED_ARM] / highest:.3f} of the best fixed exit:")
-            print(f"        {figures}; lengths {' '.join(lengths)}")
-    print(output_line(results))
+    with tempfile.TemporaryDirectory() as folder:
+        write_pool(Path(folder), entries, str(setup.target))
+        longest, log = workload.longest + setup.tokens, Path(folder) / "server.log"
+        settings = EngineSettings(str(setup.target), longest, max(setup.concurrency), FLAGS, log)
+        with served(Path(folder), settings) as runner:
+            for concurrency in setup.concurrency:
+                arms = [(name, f"{name}.{number}") for name, number in candidates if number == concurrency]
+                fixed = [name for name, _ in arms if name.startswith(f"{OURS}-exit")]
+                arms.append((NOBODY.drafter, NOBODY.drafter))
+                of_tasks = {
+                    task: [ids[at : at + concurrency] for at in range(0, len(ids), concurrency)]
+                    for task, ids in workload.prompts.items()
+                }
+                mixed = list(zip(*workload.prompts.values(), strict=False))
+                flat = [ids for row in mixed for ids in row]
+                of_tasks[MIXED] = [flat[at : at + concurrency] for at in range(0, len(flat), concurrency)]
+                measure(replace(setup, rounds=1), runner, arms, of_tasks[MIXED][:2], concurrency)  # warms up
+                for task, groups in of_tasks.items():
+                    if task != MIXED and concurrency > 1 and len(groups[0]) < concurrency:
+                        continue
+                    held &= show(task, concurrency, measure(setup, runner, arms, groups, concurrency), fixed)
     return held
+
+
+def costly(folder: Path, out: Path, num_params: int) -> Path:
+    """A model that says the same and costs more; what is added behind a drafter's last exit is never loaded."""
+    if not num_params:
+        return folder
+    made = make_costly(folder, out, num_params).path
+    if (folder / SORTED).is_file():
+        (made / SORTED).write_bytes((folder / SORTED).read_bytes())
+    return made
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--drafter", type=Path, required=True)
-    parser.add_argument("--target", type=Path)
-    parser.add_argument("--thresholds")
-    parser.add_argument("--split", type=Path)
+    parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--target", type=Path, default=find_shipped().target)
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--target-params", type=int, default=100_000_000)
     parser.add_argument("--drafter-params", type=int, default=0)
-    parser.add_argument("--num-steps", type=int, default=4)
-    parser.add_argument("--also", action="append", default=[])
-    args, rest = parser.parse_known_args(argv)
-    options = from_arguments(build_parser().parse_args(["demo", *DEFAULTS, *rest]))
-    exits = read_exits(args.drafter)
-    assert exits is not None, f"{args.drafter} has no {SORTED}"
+    parser.add_argument("--concurrency", type=lambda text: tuple(map(int, text.split(","))), default=(1, 4))
+    for name, default in (("prompts", 4), ("rounds", 1), ("tokens", 48), ("num-steps", 4)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args(argv)
+    given = {OURS: args.drafter, **{name: Path(path) for name, path in (named.split("=", 1) for named in args.also)}}
     with tempfile.TemporaryDirectory() as work:
-        shipped = shipped_with(args.target, Path(work))
-        given = {SORTED_ARM: args.drafter, **dict(named.split("=", 1) for named in args.also)}
-        folders = {name: widened(Path(path), Path(work) / name, args.drafter_params) for name, path in given.items()}
-        thresholds: dict[str, tuple[float, ...]] = {}
-        with Reporter() as reporter:
-            target = _target(shipped, options, reporter)[1]
-        for name, folder in folders.items():
-            if args.thresholds is not None:
-                thresholds[name] = tuple(map(float, args.thresholds.split(",")))
-            else:
-                thresholds[name] = chosen(folder, target, args.split, options, args.num_steps)
-            print(f"{name}: exits {exits}, thresholds {thresholds[name]}", flush=True)
-        fixed = [f"exit-{layers}" for layers in exits]
-        drafters = [entry(name, folder, exits, thresholds[name], args.num_steps) for name, folder in folders.items()]
-        drafters += [
-            entry(name, folders[SORTED_ARM], (layers,), (), args.num_steps)
-            for name, layers in zip(fixed, exits, strict=True)
-        ]
-        arms = [Arm(drafter["name"], HETERO, override={"drafter": drafter["name"]}) for drafter in drafters]
-        results = measure_arms(by_hand(drafters, SORTED_ARM), arms, options, shipped)
-    return DONE if show(results, fixed, [name for name in folders if name != SORTED_ARM]) else FAILED
-
-
-def shipped_with(target: Path | None, work: Path) -> Shipped:
-    """The demo's files, with another target where there is one."""
-    shipped = find_shipped()
-    if target is None:
-        return shipped
-    root = work / "shipped"
-    root.mkdir()
-    for name, path in {"target": target, "pool": shipped.pool, "heldout.jsonl": shipped.root / "heldout.jsonl"}.items():
-        (root / name).symlink_to(path.resolve())
-    return Shipped(root)
-
-
-def widened(folder: Path, out: Path, num_params: int) -> Path:
-    """The drafter, or one that says the same and costs more; the layers added behind it are never loaded."""
-    if not num_params:
-        return folder
-    made = make_costly(folder, out, num_params).path
-    (made / SORTED).write_bytes((folder / SORTED).read_bytes())
-    return made
+        setup = Setup(
+            target=costly(args.target, Path(work) / "target", args.target_params),
+            drafters={name: costly(path, Path(work) / name, args.drafter_params) for name, path in given.items()},
+            split=args.split,
+            concurrency=args.concurrency,
+            prompts=args.prompts,
+            rounds=args.rounds,
+            tokens=args.tokens,
+            num_steps=args.num_steps,
+        )
+        return DONE if run(setup) else FAILED
 
 
 if __name__ == "__main__":
