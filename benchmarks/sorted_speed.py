@@ -1,7 +1,7 @@
 """A sorted drafter that leaves by confidence against each of its fixed exits, per task and mixed.
 
     python -m benchmarks.sorted_speed --drafter FOLDER --split FOLDER [--target FOLDER] [--also NAME=FOLDER]
-                                      [--target-params N] [--drafter-params N] [--concurrency 1,4] [--prompts 4]
+                                      [--target-params N] [--drafter-params N] [--concurrency 1,4] [--prompts 4] [--mixed-only]
 
 --drafter: made by `align` with `exits`. --split: held-out prompts of the target and its answers (prompts.jsonl and
 heldout.jsonl, as a build has them), by which thresholds are chosen as `profile` does, for each concurrency; what is
@@ -55,6 +55,7 @@ class Setup:
     rounds: int
     tokens: int
     num_steps: int
+    mixed_only: bool
 
     @property
     def options(self) -> ProfileOptions:
@@ -165,7 +166,7 @@ def run(setup: Setup) -> bool:
                 of_tasks[MIXED] = [flat[at : at + concurrency] for at in range(0, len(flat), concurrency)]
                 measure(replace(setup, rounds=1), runner, arms, of_tasks[MIXED][:2], concurrency)  # warms up
                 for task, groups in of_tasks.items():
-                    if task != MIXED and concurrency > 1 and len(groups[0]) < concurrency:
+                    if task != MIXED and (setup.mixed_only or len(groups[0]) < concurrency):
                         continue
                     held &= show(task, concurrency, measure(setup, runner, arms, groups, concurrency), fixed)
     return held
@@ -192,6 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--concurrency", type=lambda text: tuple(map(int, text.split(","))), default=(1, 4))
     for name, default in (("prompts", 4), ("rounds", 1), ("tokens", 48), ("num-steps", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--mixed-only", action="store_true")
     args = parser.parse_args(argv)
     given = {OURS: args.drafter, **{name: Path(path) for name, path in (named.split("=", 1) for named in args.also)}}
     with tempfile.TemporaryDirectory() as work:
@@ -204,6 +206,7 @@ def main(argv: list[str] | None = None) -> int:
             rounds=args.rounds,
             tokens=args.tokens,
             num_steps=args.num_steps,
+            mixed_only=args.mixed_only,
         )
         return DONE if run(setup) else FAILED
 
