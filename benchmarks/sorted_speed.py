@@ -1,7 +1,8 @@
 """A sorted drafter that leaves by confidence against each of its fixed exits, per task and mixed.
 
     python -m benchmarks.sorted_speed --drafter FOLDER --split FOLDER [--target FOLDER] [--also NAME=FOLDER]
-                                      [--target-params N] [--drafter-params N] [--concurrency 1,4] [--prompts 4] [--mixed-only]
+                                      [--target-params N] [--drafter-params N] [--concurrency 1,4]
+                                      [--prompts 4] [--mixed-only]
 
 --drafter: made by `align` with `exits`. --split: held-out prompts of the target and its answers (prompts.jsonl and
 heldout.jsonl, as a build has them), by which thresholds are chosen as `profile` does, for each concurrency; what is
