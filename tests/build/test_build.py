@@ -68,6 +68,7 @@ def test_a_target_that_is_not_there(tmp_path: Path) -> None:
     assert "nowhere" in said
 
 
+@pytest.mark.slow
 def test_a_target_that_sglang_cannot_load(tmp_path: Path) -> None:
     target = Path(shutil.copytree(TARGET, tmp_path / "target"))
     config = json.loads((target / "config.json").read_text())

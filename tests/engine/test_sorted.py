@@ -15,7 +15,7 @@ from tests.engine.pools import EVERYONE, SORTED, SORTED_STEPS
 from tests.support.servers import Server
 
 
-@pytest.mark.parametrize("concurrency", [1, 16])
+@pytest.mark.parametrize("concurrency", [pytest.param(1, marks=pytest.mark.slow), 16])
 @pytest.mark.parametrize("drafter", SORTED)
 def test_alone(
     hetero: Server,

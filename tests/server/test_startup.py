@@ -60,6 +60,7 @@ def test_what_hetero_does_not_support_is_refused_by_name(
     check_refused(start(command, *on_cpu(routed, *routed.args, *args)), "does not support", *words)
 
 
+@pytest.mark.slow
 def test_a_missing_pool(routed: RoutedPool, tmp_path: Path) -> None:
     args = ("--speculative-algorithm", "HETERO", "--speculative-draft-model-path", str(tmp_path / "none"))
     for command in (SERVE, LAUNCH):
