@@ -50,8 +50,8 @@ def read_override(
     ((key, name),) = override.items()
     if key == PAIR_KEY and not has_pairs:
         raise OverrideError(
-            f'custom_params["hetero"] has `{PAIR_KEY}`, and this pool merges no trees; give one drafter, or have'
-            " `merged_draft_tokens` set in its pool.json."
+            f'custom_params["hetero"] has `{PAIR_KEY}`, and this pool, whose pool.json has no `merged_draft_tokens`,'
+            f" serves no pairs; give one drafter of {_listed(drafters)}."
         )
     if key == PAIR_KEY:
         return _pair(name, drafters, idle, model_of)

@@ -44,7 +44,9 @@ def test_wrong_pairs_are_refused(saved: Path, value: Any, complaint: str) -> Non
 
 def test_a_pool_that_merges_nothing_serves_no_pairs(pool: Pool) -> None:
     router = RequestRouter(replace(pool, merged_draft_tokens=None))
-    with pytest.raises(OverrideError, match="have `merged_draft_tokens` set in its pool"):
+    with pytest.raises(
+        OverrideError, match="has no `merged_draft_tokens`, serves no pairs; give one drafter of `coder`"
+    ):
         router.route(PROMPT, None, {"drafters": ["counter", "coder"]})
 
 

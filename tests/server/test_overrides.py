@@ -17,7 +17,7 @@ WRONG = {
     "true": True,
     "an empty object": {},
     "both keys": {"drafter": "same", "task": "sums"},
-    "an unknown key": {"drafters": "same"},
+    "an unknown key": {"draftr": "same"},
     "a key too many": {"drafter": "same", "strict": True},
     "a number for a drafter": {"drafter": 0},
     "null for a drafter": {"drafter": None},
