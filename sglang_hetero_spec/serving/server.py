@@ -7,7 +7,6 @@ import http.client
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sglang_hetero_spec.serving.errors import ServerEnded, ServingError
+from sglang_hetero_spec.serving.ports import HOST, free_ports
 
-HOST = "127.0.0.1"
 START_SECONDS = 600.0
 STOP_SECONDS = 10.0
 LESS_MEMORY = "close other programs, or lower --mem-fraction-static or --max-total-tokens."
@@ -73,20 +72,6 @@ def running(
         yield servers
     finally:
         stop([server.process for server in servers.values()])
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nothing listens on, all different."""
-    with contextlib.ExitStack() as stack:
-        try:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-            for one in sockets:
-                one.bind((HOST, 0))
-        except OSError as error:
-            raise ServingError(
-                f"No free port on {HOST} ({error.strerror}); close some network programs and try again."
-            ) from None
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _start(plan: ServerPlan, logs: Path, port: int, nccl_port: int) -> Server:

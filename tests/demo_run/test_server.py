@@ -14,7 +14,8 @@ import pytest
 
 from sglang_hetero_spec.demo.arms import LESS_MEMORY, NONE, STANDALONE, TITLES
 from sglang_hetero_spec.serving.errors import ServerEnded
-from sglang_hetero_spec.serving.server import ServerPlan, free_ports, running, stop, why_it_ended
+from sglang_hetero_spec.serving.ports import free_ports
+from sglang_hetero_spec.serving.server import ServerPlan, running, stop, why_it_ended
 
 NO_POOL = ("--speculative-algorithm", "HETERO", "--speculative-draft-model-path", "/nowhere")
 

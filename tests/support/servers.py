@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,8 +17,9 @@ from typing import Any
 
 import requests
 
+from sglang_hetero_spec.serving.ports import HOST, free_ports
+
 START_SECONDS = 600
-HOST = "127.0.0.1"
 SERVE = (sys.executable, "-m", "sglang_hetero_spec.cli", "serve")
 LAUNCH = (sys.executable, "-m", "sglang.launch_server")
 
@@ -84,7 +84,7 @@ def running_server(
     model: Path, log: Path, *args: str, env: dict[str, str] | None = None, command: tuple[str, ...] = SERVE
 ) -> Iterator[Server]:
     """A server on a free port, up and healthy; stopped with all its children at the end."""
-    port = _free_port()
+    (port,) = free_ports(1)
     command = (*command, "--model-path", str(model))
     command += ("--host", HOST, "--port", str(port), *QUIET_ARGS, *args)
     with log.open("w") as output:
@@ -128,9 +128,3 @@ def _stop(process: subprocess.Popen) -> None:
         except subprocess.TimeoutExpired:
             continue
     process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from sglang_hetero_spec.serving.ports import free_ports
 
 
 @pytest.mark.slow
 def test_two_processes_make_one_drafter(shop: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port()),
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_ports(1)[0]),
         "-m", "sglang_hetero_spec.build.align", "--target", str(shop / "target"), "--answers",
         str(shop / "answers.jsonl"), "--general", "--out", str(out), "--layers", "2", "--loss", "auto", "--epochs", "3",
         "--optimizer", "adamw", "--learning-rate", "1e-3", "--batch-tokens", "256", "--set", "probe_tokens=500",
