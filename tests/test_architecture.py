@@ -20,7 +20,8 @@ MAX_LINES = 400
 # What never runs in a server: tools of the command line, and the offline stages.
 OFFLINE = ("build/", "bench/", "demo/", "serving/", "commands/", "cli.py", "doctor", "router/fit", "router/explain")
 KINDS = ("standalone", "none", "lora", "ngram", "sorted", "eagle3")
-MAY_IMPORT_SGLANG = ("worker/", "cpu/", "plugin.py", "algorithm.py")
+# frontend.py runs in the user's program.
+MAY_IMPORT_SGLANG = ("worker/", "cpu/", "plugin.py", "algorithm.py", "frontend.py")
 
 
 class Import(NamedTuple):

@@ -9,6 +9,7 @@ from sglang_hetero_spec.router.tag import PAIR_KEY, Route, is_tag
 
 _LISTED_NAMES = 20
 NO_NAMES: Mapping[str, str] = {}
+READ_FROM = "read_from"
 
 
 def read_override(
@@ -62,6 +63,25 @@ def read_override(
         return Route(None, name, None, "request")
     _check_name(key, name, drafter_of_task)
     return Route(name, drafter_of_task[name], None, "request", second_of_task.get(name))
+
+
+def is_excerpt(override: object) -> bool:
+    """`{"read_from": n}` names no drafter: it leaves the request to the router, and says what that is to read."""
+    return isinstance(override, dict) and override.keys() == {READ_FROM}
+
+
+def excerpt_of(override: Mapping[str, object], text: str | None) -> str | None:
+    """The part of a prompt that belongs to this request alone: its characters from `read_from` on, and all where those
+    are blank. A prompt of ids is read as ever. OverrideError if it is not a number from 0 on."""
+    start = override[READ_FROM]
+    if not isinstance(start, int) or isinstance(start, bool) or start < 0:
+        raise OverrideError(
+            f'custom_params["hetero"]["{READ_FROM}"] is {_kind(start) if not isinstance(start, int) else start}, not a'
+            " number of characters; give the place in the prompt from where on the router is to read, 0 for all."
+        )
+    if not isinstance(text, str) or not text[start:].strip():
+        return text
+    return text[start:]
 
 
 def handed_over(override: object, heirs: Mapping[str, str]) -> object:

@@ -9,7 +9,7 @@ from sglang_hetero_spec.pool import Pool
 from sglang_hetero_spec.pool.running import heirs, is_gone
 from sglang_hetero_spec.router.errors import OverrideError, RouterError
 from sglang_hetero_spec.router.excerpt import Excerpt
-from sglang_hetero_spec.router.override import handed_over, read_override
+from sglang_hetero_spec.router.override import excerpt_of, handed_over, is_excerpt, read_override
 from sglang_hetero_spec.router.predict import LinearRouter, Prediction
 from sglang_hetero_spec.router.tag import Route, Source
 
@@ -54,9 +54,12 @@ class RequestRouter:
         """The route of one request; `override` is its `custom_params["hetero"]`.
 
         `text` is read where there is one, else the ends of `input_ids`. A request with neither (embeddings), or
-        of nothing but blanks, goes to the fallback. OverrideError if the override cannot be followed.
+        of nothing but blanks, goes to the fallback. OverrideError if the override cannot be followed. With
+        `{"read_from": n}` the classifier reads the text from there on.
         """
-        if override is not None:
+        if is_excerpt(override):
+            text = excerpt_of(override, text)
+        elif override is not None:
             return read_override(
                 handed_over(override, self._heirs),
                 self._drafter_of_task,

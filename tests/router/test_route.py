@@ -233,3 +233,17 @@ def refusal(router: RequestRouter, override: Any) -> str:
     assert sentence.isascii() and sentence.isprintable() and sentence.endswith(".")
     assert sentence.startswith('custom_params["hetero"]')
     return sentence
+
+
+def test_a_request_may_say_from_where_on_it_is_to_be_read(router: RequestRouter) -> None:
+    code, sums = toy_prompt("code", 500), toy_prompt("sums", 500)
+    whole = router.route(code + sums, None, {"read_from": 0})
+    assert whole == router.route(code + sums, None, None)
+    assert router.route(code + sums, None, {"read_from": len(code)}) == router.route(sums, None, None)
+    assert router.route(code, None, {"read_from": len(code)}) == router.route(code, None, None)  # nothing left to read
+
+
+@pytest.mark.parametrize("start", [-1, 1.0, "3", None, True, [1]])
+def test_a_place_that_is_none(router: RequestRouter, start: object) -> None:
+    with pytest.raises(OverrideError, match="not a number of characters"):
+        router.route("text", None, {"read_from": start})
