@@ -13,9 +13,11 @@ from typing import NamedTuple
 import torch
 
 # A batch's padded area may be this many times the area of what it holds before it is split.
-_MAX_WASTE = 2.0
+_MAX_WASTE = 1.25
 # Below this many elements padding costs less than one more round of kernel calls.
 _SMALL_AREA = 4096
+# Padded keys of a group of several requests: what is gathered should still be in the processor's cache when it is read.
+_MAX_KEYS = 4096
 # Masks up to this many elements are kept with the plan in the form that the attention kernel takes.
 _KEPT_BIAS = 1 << 20
 
@@ -116,24 +118,33 @@ def make_plan(shape: Shape, tree_mask: torch.Tensor | None = None) -> list[Group
     busy = [i for i, count in enumerate(shape.fresh) if count > 0]
     if not busy:
         return []
-    areas = [shape.fresh[i] * max(shape.lengths[i], 1) for i in busy]
-    return [_make_group(shape, tree_mask, [busy[i] for i in part]) for part in split(areas)]
+    lengths = [max(shape.lengths[i], 1) for i in busy]
+    areas = [shape.fresh[i] * length for i, length in zip(busy, lengths, strict=True)]
+    return [_make_group(shape, tree_mask, [busy[i] for i in part]) for part in split(areas, lengths)]
 
 
-def split(areas: list[int]) -> list[list[int]]:
-    """Group requests of alike size: lists of request numbers, each ascending; areas are what each costs alone."""
-    if max(areas) * len(areas) <= max(_MAX_WASTE * sum(areas), _SMALL_AREA):
+def split(areas: list[int], lengths: list[int]) -> list[list[int]]:
+    """Group requests of alike size: lists of request numbers, each ascending.
+
+    areas: what each costs alone, queries times keys; lengths: its keys.
+    """
+    if _fits(max(areas) * len(areas), sum(areas), max(lengths) * len(areas)):
         return [list(range(len(areas)))]
     groups: list[list[int]] = []
-    held = 0
+    held = longest = 0
     for request in sorted(range(len(areas)), key=lambda i: -areas[i]):
-        padded = areas[groups[-1][0]] * (len(groups[-1]) + 1) if groups else 0
-        if not groups or padded > max(_MAX_WASTE * (held + areas[request]), _SMALL_AREA):
+        longest = max(longest, lengths[request])
+        size = len(groups[-1]) + 1 if groups else 0
+        if not groups or not _fits(areas[groups[-1][0]] * size, held + areas[request], longest * size):
             groups.append([])
-            held = 0
+            held, longest = 0, lengths[request]
         groups[-1].append(request)
         held += areas[request]
     return [sorted(group) for group in groups]
+
+
+def _fits(padded_area: int, held_area: int, padded_keys: int) -> bool:
+    return padded_area <= max(_MAX_WASTE * held_area, _SMALL_AREA) and padded_keys <= _MAX_KEYS
 
 
 def _make_group(shape: Shape, tree_mask: torch.Tensor | None, members: list[int]) -> Group:

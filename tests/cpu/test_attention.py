@@ -150,7 +150,8 @@ def test_decode_edges(lengths):
 
 def test_decode_splits_very_uneven_batches():
     check_decode(4, [900, 3, 2, 5, 1, 4, 2, 2], sizes=(4, 4))
-    assert len(split([900, 3, 2, 5, 1, 4, 2, 2])) == 2
+    areas = [900, 3, 2, 5, 1, 4, 2, 2]
+    assert len(split(areas, areas)) == 2
 
 
 def test_decode_with_encoder_tokens_in_front():
@@ -321,6 +322,14 @@ def test_tree_window_counts_along_the_path():
 @pytest.mark.parametrize(("prefixes", "fresh"), [([0], [1]), ([9], [1]), ([3, 4], [0, 2]), ([0, 0, 0], [2, 0, 2])])
 def test_extend_edges(prefixes, fresh):
     check_extend(3, prefixes, fresh)
+
+
+def test_groups_are_kept_to_what_caches_hold():
+    """Below the limit together; above it apart, however alike the requests are, and one alone may be of any length."""
+    assert split([1000] * 4, [1000] * 4) == [[0, 1, 2, 3]]
+    assert [len(group) for group in split([2000] * 5, [2000] * 5)] == [2, 2, 1]
+    assert split([9000], [9000]) == [[0]]
+    assert split([6000, 6000], [6000, 6000]) == [[0], [1]]
 
 
 def test_extend_uneven_batch_is_split():
