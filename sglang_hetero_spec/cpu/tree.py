@@ -2,10 +2,12 @@
 
 Shapes: b requests, D nodes per tree (node 0 is the last committed token). Links are node numbers within the tree,
 -1 for none: first child in `retrieve_next_token`, next child of the same parent in `retrieve_next_sibling`.
+In NumPy: the arrays are so small that PyTorch's calls cost three times as much as the work.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 _FULL_MASK = 0
@@ -32,83 +34,81 @@ def build_tree_kernel_efficient(
     verified_seq_len: int [b], committed tokens. Outputs, all written in place: tree_mask bool, flat, [b * D * D]
     (mode 1) or with every prefix in front of each row (mode 0); positions int [b * D]; the links int [b, D].
     """
-    width = draft_token_num
-    parents = _parents(parent_list, selected_index, topk)
+    parents = _parents(parent_list.numpy(), selected_index.numpy(), topk)
     ancestors, depths = _ancestors(parents, depth)
-    positions.copy_((verified_seq_len[:, None] + depths).reshape(-1))
+    positions.numpy()[:] = (verified_seq_len.numpy()[:, None] + depths).reshape(-1)
     _write_links(parents, retrieve_index, retrieve_next_token, retrieve_next_sibling)
     if tree_mask_mode == _QLEN_ONLY:
-        tree_mask[: ancestors.numel()].copy_(ancestors.reshape(-1))
+        tree_mask.numpy()[: ancestors.size] = ancestors.reshape(-1)
     elif tree_mask_mode == _FULL_MASK:
-        _write_full_mask(tree_mask, ancestors, verified_seq_len, width)
+        _write_full_mask(tree_mask.numpy(), ancestors, verified_seq_len.tolist(), draft_token_num)
     else:
         raise NotImplementedError("The bit-packed tree mask has no CPU reader.")
 
 
-def _parents(parent_list: torch.Tensor, selected_index: torch.Tensor, topk: int) -> torch.Tensor:
+def _parents(parent_list: np.ndarray, selected_index: np.ndarray, topk: int) -> np.ndarray:
     """Parent node of every node, int64 [b, D]: -1 for the root and for nodes whose parent was not selected."""
     batch, drafts = selected_index.shape
-    root = torch.full((batch, 1), -1, dtype=torch.int64)
-    cell = torch.div(selected_index, topk, rounding_mode="floor").long()
+    parents = np.zeros((batch, drafts + 1), dtype=np.int64)
+    parents[:, 0] = -1
     if parent_list.shape[1] == 0 or drafts == 0:
-        return torch.cat((root, torch.zeros(batch, drafts, dtype=torch.int64)), dim=1)
-    parent_cell = parent_list.gather(1, cell.clamp(max=parent_list.shape[1] - 1))
-    found, position = (selected_index[:, None, :] == parent_cell[:, :, None]).max(dim=2)
-    parent = torch.where(found, position + 1, torch.full_like(position, -1))
-    return torch.cat((root, torch.where(cell == 0, torch.zeros_like(parent), parent)), dim=1)
+        return parents
+    cell = selected_index // topk
+    parent_cell = parent_list[np.arange(batch)[:, None], np.minimum(cell, parent_list.shape[1] - 1)]
+    position = _first(selected_index[:, None, :] == parent_cell[:, :, None])
+    parents[:, 1:] = np.where(cell == 0, 0, np.where(position < 0, -1, position + 1))
+    return parents
 
 
-def _ancestors(parents: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _ancestors(parents: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
     """Who sees whom: bool [b, D, D] (row sees column: itself, its ancestors, the root) and int64 depths [b, D]."""
     batch, width = parents.shape
-    seen = torch.eye(width, dtype=torch.bool).expand(batch, width, width).clone()
+    trees, nodes = np.arange(batch)[:, None], np.arange(width)
+    seen = np.zeros((batch, width, width), dtype=bool)
+    seen[:, nodes, nodes] = True
     seen[:, :, 0] = True
-    depths = torch.zeros_like(parents)
+    depths = np.zeros_like(parents)
     current = parents
     for _ in range(depth):
         alive = current >= 0
-        if not bool(alive.any()):
+        if not alive.any():
             break
         depths += alive
         # A finished chain stays at the root, which every row sees anyway.
-        index = current.clamp(min=0)
-        seen.scatter_(2, index[:, :, None], True)
-        current = torch.where(alive, parents.gather(1, index), current)
+        index = np.maximum(current, 0)
+        seen[trees, nodes, index] = True
+        current = np.where(alive, parents[trees, index], current)
     # An orphan's chain ends without reaching the root: it still counts as one step away from it.
-    depths[:, 1:].clamp_(min=1)
+    np.maximum(depths[:, 1:], 1, out=depths[:, 1:])
     return seen, depths
 
 
 def _write_links(
-    parents: torch.Tensor,
+    parents: np.ndarray,
     retrieve_index: torch.Tensor,
     retrieve_next_token: torch.Tensor,
     retrieve_next_sibling: torch.Tensor,
 ) -> None:
     """First child and next sibling of every node, children in ascending order; and the running node number."""
     batch, width = parents.shape
-    nodes = torch.arange(width)
-    is_child = parents[:, None, :] == nodes[None, :, None]
-    retrieve_next_token.copy_(_first(is_child))
+    nodes = np.arange(width)
+    retrieve_next_token.numpy()[:] = _first(parents[:, None, :] == nodes[:, None])
     same_parent = (parents[:, None, :] == parents[:, :, None]) & (parents[:, :, None] >= 0)
-    retrieve_next_sibling.copy_(_first(same_parent & (nodes[None, :] > nodes[:, None])))
-    retrieve_index.copy_(torch.arange(batch * width).view(batch, width))
+    retrieve_next_sibling.numpy()[:] = _first(same_parent & (nodes > nodes[:, None]))
+    retrieve_index.numpy()[:] = np.arange(batch * width).reshape(batch, width)
 
 
-def _first(flags: torch.Tensor) -> torch.Tensor:
+def _first(flags: np.ndarray) -> np.ndarray:
     """Index of the first True along the last dimension, -1 where there is none; int64."""
-    found, index = flags.max(dim=-1)
-    return torch.where(found, index, torch.full_like(index, -1))
+    return np.where(flags.any(axis=-1), flags.argmax(axis=-1), -1)
 
 
-def _write_full_mask(
-    tree_mask: torch.Tensor, ancestors: torch.Tensor, verified_seq_len: torch.Tensor, width: int
-) -> None:
+def _write_full_mask(tree_mask: np.ndarray, ancestors: np.ndarray, lengths: list[int], width: int) -> None:
     """Write each row's tree part behind its committed prefix, which the caller has filled."""
     start = 0
-    for seen, length in zip(ancestors, verified_seq_len.tolist(), strict=True):
+    for seen, length in zip(ancestors, lengths, strict=True):
         size = width * (length + width)
-        tree_mask[start : start + size].view(width, length + width)[:, length:] = seen
+        tree_mask[start : start + size].reshape(width, length + width)[:, length:] = seen
         start += size
 
 
@@ -127,16 +127,16 @@ def reconstruct_indices_from_tree_mask(
     tree_mask: bool, flat [b * D * D] or longer; verified_seq_len: int [b]; positions: int [b * D]; links int [b, D].
     """
     count = batch_size * draft_token_num
-    mask = tree_mask[: count * draft_token_num].view(batch_size, draft_token_num, draft_token_num)
-    strict_ancestors = mask.bool().tril(-1)
+    mask = tree_mask[: count * draft_token_num].numpy().reshape(batch_size, draft_token_num, draft_token_num)
+    strict_ancestors = np.tril(mask.astype(bool), -1)
     depths = strict_ancestors.sum(-1)
-    positions[:count].copy_((depths + verified_seq_len[:, None]).reshape(-1))
-    last_first = strict_ancestors.flip(-1)
-    found, index = last_first.max(dim=-1)
-    parents = torch.where(found, draft_token_num - 1 - index, torch.full_like(index, -1))
-    _write_links(parents, retrieve_index, retrieve_next_token, retrieve_next_sibling)
+    positions.numpy()[:count] = (depths + verified_seq_len.numpy()[:, None]).reshape(-1)
+    last = _first(strict_ancestors[:, :, ::-1])
+    _write_links(
+        np.where(last < 0, -1, draft_token_num - 1 - last), retrieve_index, retrieve_next_token, retrieve_next_sibling
+    )
     # A first child is the first node that has this one as any ancestor; with parents before children it is a child.
-    retrieve_next_token.copy_(_first(strict_ancestors.transpose(1, 2)))
+    retrieve_next_token.numpy()[:] = _first(strict_ancestors.transpose(0, 2, 1))
 
 
 def verify_tree_greedy(
