@@ -5,6 +5,8 @@ SGLang's CPU build has neither, and verifies greedily whatever the temperature. 
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
@@ -33,12 +35,14 @@ def filter_probs(
     else:
         weights, tokens = probs.sort(dim=-1, descending=True)
     before = torch.cumsum(weights, dim=-1) - weights
+    dropped = []
     if top_ks is not None:
-        weights = weights.masked_fill(torch.arange(bound, device=probs.device) >= top_ks.view(-1, 1), 0.0)
+        dropped.append(torch.arange(bound, device=probs.device) >= top_ks.view(-1, 1))
     if top_ps is not None:
-        weights = weights.masked_fill(before > top_ps.view(-1, 1), 0.0)
+        dropped.append(before > top_ps.view(-1, 1))
     if min_ps is not None:
-        weights = weights.masked_fill(weights < (weights[:, 0] * min_ps.view(-1)).view(-1, 1), 0.0)
+        dropped.append(weights < weights[:, :1] * min_ps.view(-1, 1))
+    weights = weights.masked_fill(functools.reduce(torch.logical_or, dropped), 0.0)
     weights = weights / weights.sum(dim=-1, keepdim=True)
     return torch.zeros_like(probs).scatter_(-1, tokens, weights)
 
@@ -89,50 +93,53 @@ def tree_speculative_sampling_target_only(
     batch = candidates.shape[0]
     if batch == 0:
         return
-    rows = np.arange(batch)
-    tokens, flat = candidates.numpy(), retrive_index.numpy()
-    child, sibling = retrive_next_token.numpy(), retrive_next_sibling.numpy()
-    coins, mass, taken = uniform_samples.numpy(), target_probs.numpy(), draft_probs.numpy()
+    # Lists and single elements: a walk visits few nodes, and arrays over all requests cost more than all walks.
+    tokens, flat = candidates.tolist(), retrive_index.tolist()
+    child, sibling = retrive_next_token.tolist(), retrive_next_sibling.tolist()
+    coins, mass, taken = uniform_samples.tolist(), target_probs.numpy(), draft_probs.numpy()
     path, predictions = accept_index.numpy(), predicts.numpy()
+    nodes, counts = [], []
+    for row in range(batch):
+        node = count = 0
+        path[row, 0] = flat[row][0]
+        while count + 1 < path.shape[1]:
+            coin, share, option = coins[row][node], 0.0, child[row][node]
+            while option != -1:
+                token = tokens[row][option]
+                weight = mass.item(row, node, token)
+                share += weight
+                if weight > 0 and (coin < share / threshold_acc or weight >= threshold_single):
+                    break
+                taken[row, node, token] = weight
+                option = sibling[row][option]
+            if option == -1:
+                break
+            predictions[flat[row][node]] = token
+            count += 1
+            path[row, count] = flat[row][option]
+            node = option
+        nodes.append(node)
+        counts.append(count)
+    accept_token_num.numpy()[:] = counts
 
-    node = np.zeros(batch, dtype=np.int64)
-    count = np.zeros(batch, dtype=np.int64)
-    path[:, 0] = flat[:, 0]
-    walking = rows
-    for _ in range(1, path.shape[1]):
-        coin = coins[rows, node].astype(np.float64)
-        share = np.zeros(batch)
-        trying, option = walking, child[walking, node[walking]]
-        accepted: list[np.ndarray] = []
-        while trying.size:
-            alive = option != -1
-            trying, option = trying[alive], option[alive]
-            token = tokens[trying, option]
-            weight = mass[trying, node[trying], token]
-            share[trying] += weight
-            hit = (weight > 0) & ((coin[trying] < share[trying] / threshold_acc) | (weight >= threshold_single))
-            miss = ~hit
-            taken[trying[miss], node[trying[miss]], token[miss]] = weight[miss]
-            winners, chosen = trying[hit], option[hit]
-            predictions[flat[winners, node[winners]]] = token[hit]
-            count[winners] += 1
-            path[winners, count[winners]] = flat[winners, chosen]
-            node[winners] = chosen
-            accepted.append(winners)
-            trying, option = trying[miss], sibling[trying[miss], option[miss]]
-        walking = np.concatenate(accepted) if accepted else walking[:0]
-        if not walking.size:
-            break
-    accept_token_num.numpy()[:] = count
+    final_coins = uniform_samples_for_final_sampling.tolist()
+    for row, (node, count) in enumerate(zip(nodes, counts, strict=True)):
+        rest = mass[row, node].astype(np.float64)
+        # A full path ends where no child was ever rejected: there the target's own row is used as it is.
+        if count != path.shape[1] - 1:
+            rest -= taken[row, node]
+            np.maximum(rest, 0, out=rest)
+        predictions[flat[row][node]] = _draw_one(rest, mass[row, node], final_coins[row])
 
-    last = torch.from_numpy(node)
-    every = torch.arange(batch)
-    rest = target_probs[every, last].double()
-    # A full path ends where no child was ever rejected: there the target's own row is used as it is.
-    ended_early = torch.from_numpy(count != path.shape[1] - 1)
-    rest = (rest - draft_probs[every, last].double() * ended_early[:, None]).clamp_(min=0)
-    final = draw(rest, target_probs[every, last], uniform_samples_for_final_sampling)
-    predictions[flat[rows, node]] = final.numpy()
+
+def _draw_one(weights: np.ndarray, fallback: np.ndarray, coin: float) -> int:
+    """`draw` for one row, float64 [V]: there the calls cost more than the work."""
+    cumulative = weights.cumsum()
+    total = cumulative[-1]
+    if not total > 0:
+        return int(fallback.argmax())
+    index = int(cumulative.searchsorted(coin * total, side="right"))
+    return index if index < len(weights) else int(weights.nonzero()[0][-1])
 
 
 def draw(weights: torch.Tensor, fallback: torch.Tensor, coins: torch.Tensor) -> torch.Tensor:
