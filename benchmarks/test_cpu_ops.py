@@ -1,6 +1,6 @@
 """CPU ops beside the loop over requests that each stands in for, and beside plain Python where that ends in time.
 
-    pytest benchmarks/test_cpu_ops.py                    # times; ratios of calls in turn: python -m benchmarks.cpu_ratios
+    pytest benchmarks/test_cpu_ops.py     # ratios of calls in turn: python -m benchmarks.cpu_ratios
 
 That the forms agree is tested in tests/benchmarks.
 """

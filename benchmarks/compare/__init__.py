@@ -1,0 +1,1 @@
+"""Two commits' benchmarks as ratios, measured in one run."""
