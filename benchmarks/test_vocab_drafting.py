@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from loaded_drafter import NUM_STEPS, TARGET, batch_of, pairing_with, room_of, runner_of, spec_of
 from transformers import AutoTokenizer
 
+from benchmarks.loaded_drafter import NUM_STEPS, TARGET, batch_of, pairing_with, room_of, runner_of, spec_of
 from sglang_hetero_spec import cpu
 
 STEPS = 200

@@ -54,10 +54,16 @@ def run_suites(tree: Tree, settings: Settings, output: Path) -> dict[str, Times]
     if code in _NO_TESTS:
         return {}
     if code not in (0, 1) or not output.is_file() or not output.stat().st_size:
-        last = (text.strip().splitlines() or ["it printed nothing"])[-1]
-        raise CompareError(f"The benchmarks of {tree.title} did not run: {last}", 1)
+        raise CompareError(f"The benchmarks of {tree.title} did not run: {_reason(text)}.", 1)
     found = json.loads(output.read_text(encoding="utf-8"))["benchmarks"]
     return {entry["fullname"]: Times(entry["stats"]["min"], entry["stats"]["median"]) for entry in found}
+
+
+def _reason(text: str) -> str:
+    """The last error that pytest shows, else its last line."""
+    lines = text.strip().splitlines() or ["nothing was printed"]
+    errors = [line[1:] for line in lines if line.startswith("E ")]
+    return (errors or lines)[-1].strip().rstrip(".")
 
 
 def _run(command: list[str], folder: Path) -> tuple[int, str]:

@@ -37,7 +37,8 @@ def git(repository: Path, *args: str, **environment: str) -> str:
         ["git", "-C", str(repository), *args], capture_output=True, text=True, env={**os.environ, **environment}
     )
     if run.returncode:
-        raise CompareError(f"git {args[0]} failed: {(run.stderr.strip().splitlines() or ['no message'])[-1]}", 1)
+        last = (run.stderr.strip().splitlines() or ["no message"])[-1]
+        raise CompareError(f"git {args[0]} failed: {last.rstrip('.')}.", 1)
     return run.stdout.strip()
 
 

@@ -1,0 +1,121 @@
+"""HeteroWorker at work on batches of made-up requests, with drafts and the target's forward given almost no time.
+
+Everything of `_decode` is the worker's own: split, propose, merge, verify input, commit, counters. In the place of
+drafters are some that return a chain made beforehand; in the place of SGLang's verify step (`run_eagle_verify`), one
+that assigns slots and accepts chains by comparing ids. SGLang must be importable (cpu.enable()).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
+from sglang_hetero_spec.drafters.tree import DraftTree, chain
+from sglang_hetero_spec.pool import DrafterSpec
+from sglang_hetero_spec.router.route import Route
+
+NUM_STEPS, CONTEXT, MAX_LEN, VOCAB = 4, 200, 8192, 2048
+WIDTH = NUM_STEPS + 1
+
+
+class CannedDrafter(Drafter):
+    """Proposes the root and the same ids behind it."""
+
+    def propose(self, batch: DraftBatch) -> DraftTree:
+        roots = batch.root_tokens.unsqueeze(1)
+        return chain(torch.cat((roots, roots.new_ones(len(roots), NUM_STEPS)), dim=1), num_fed=NUM_STEPS)
+
+
+def _spec(number: int) -> DrafterSpec:
+    return DrafterSpec(f"d{number}", "standalone", None, "shared", NUM_STEPS, 1, WIDTH)
+
+
+def _request(number: int, drafter: int) -> SimpleNamespace:
+    from sglang_hetero_spec.worker.request_state import RequestState, attach_state
+
+    req = SimpleNamespace(rid=str(number), origin_input_ids=range(CONTEXT), output_ids=[])
+    attach_state(req, RequestState(Route(None, f"d{drafter}", None, "request"), (drafter,), True))
+    return req
+
+
+def stub_worker(num_drafters: int, size: int) -> Any:
+    """A HeteroWorker without servers or models."""
+    from sglang_hetero_spec.worker.hetero_worker import HeteroWorker
+    from sglang_hetero_spec.worker.history import TokenHistory
+    from sglang_hetero_spec.worker.written_slots import WrittenSlots
+
+    worker = object.__new__(HeteroWorker)
+    specs = [_spec(number) for number in range(num_drafters)]
+    pool = SimpleNamespace(drafters=specs, widest=WIDTH)
+    backend = SimpleNamespace(verify_mask=None, max_context_len=MAX_LEN)
+    runner = SimpleNamespace(attn_backend=backend, decode_cuda_graph_runner=None)
+    table = torch.arange((size + 1) * MAX_LEN, dtype=torch.int32).view(size + 1, MAX_LEN)
+    vars(worker).update(
+        device="cpu",
+        drafters=[CannedDrafter(spec) for spec in specs],
+        history=TokenHistory(size + 1, MAX_LEN, "cpu"),
+        written=WrittenSlots(list(range(num_drafters)), table.numel(), "cpu"),
+        plan_stream=None,
+        plan_stream_ctx=contextlib.nullcontext(),
+        req_to_token_pool=SimpleNamespace(req_to_token=table),
+        token_to_kv_pool_allocator=None,
+        _models=SimpleNamespace(pool=pool),
+        _draft_worker=SimpleNamespace(parallel_layout=SimpleNamespace(tp_group=None)),
+        _target_worker=SimpleNamespace(model_runner=runner),
+        _heirs={},
+        _max_num_steps=NUM_STEPS,
+        _vocab_size=VOCAB,
+    )
+    return worker
+
+
+def stub_verify(batch: Any, *, req_to_token_pool: Any, num_draft_tokens: int, **_: Any) -> SimpleNamespace:
+    """As run_eagle_verify: slots for all nodes, a path accepted in each tree; the target repeats the drafts up to a
+    place that moves with the length."""
+    places = batch.seq_lens.unsqueeze(1) + torch.arange(num_draft_tokens)
+    batch.out_cache_loc = req_to_token_pool.req_to_token[batch.req_pool_indices.unsqueeze(1), places].flatten().long()
+    accept_lens = (1 + batch.seq_lens % num_draft_tokens).int()
+    draft = SimpleNamespace(bonus_tokens=torch.ones(len(batch.seq_lens), dtype=torch.int32))
+    return SimpleNamespace(
+        next_token_ids=torch.ones(len(batch.seq_lens) * num_draft_tokens, dtype=torch.int32),
+        accept_lens=accept_lens,
+        new_seq_lens=batch.seq_lens + accept_lens,
+        next_draft_input=draft,
+    )
+
+
+def decode_steps(num_drafters: int, size: int) -> Callable[[], Any]:
+    """One verify step a call, of `size` requests that the drafters share evenly; contexts go round below MAX_LEN."""
+    from sglang_hetero_spec.worker import hetero_worker
+    from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
+
+    worker = stub_worker(num_drafters, size)
+    reqs = [_request(number, number % num_drafters) for number in range(size)]
+    rows = torch.arange(1, size + 1)
+    lengths = itertools.cycle(torch.full((size,), CONTEXT + step) + torch.arange(size) for step in range(100))
+
+    def step() -> Any:
+        lens = next(lengths)
+        batch = SimpleNamespace(
+            reqs=reqs,
+            req_pool_indices=rows,
+            seq_lens=lens,
+            seq_lens_cpu=lens,
+            seq_lens_sum=int(lens.sum()),
+            spec_info=HeteroDraftInput(bonus_tokens=torch.ones(size, dtype=torch.int32)),
+            sampling_info=SimpleNamespace(is_all_greedy=True, sampling_seed=None),
+            out_cache_loc=None,
+        )
+        usual, hetero_worker.run_eagle_verify = hetero_worker.run_eagle_verify, stub_verify
+        try:
+            return worker._decode(batch, None, None)
+        finally:
+            hetero_worker.run_eagle_verify = usual
+
+    return step
