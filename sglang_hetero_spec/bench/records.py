@@ -176,5 +176,6 @@ def _parsed(line: str, where: str, adapter: TypeAdapter[Any]) -> Any:
         field = ".".join(str(part) for part in first["loc"])
         found = "" if first["type"] == "missing" else f" (found {shown(first['input'])})"
         raise BenchError(
-            f"{where} is not a record of a run: `{field}`: {first['msg'].lower()}{found}; run `hetero-spec bench` again."
+            f"{where} is not a record of a run: `{field}`: {first['msg'].lower()}{found}; run `hetero-spec bench`"
+            " again."
         ) from None
