@@ -33,7 +33,7 @@ DEFINITIONS = {
     "accept_rate_by_position": Definition(
         "accept rate by position",
         "",
-        "of the verify steps that found the first i - 1 drafts right (`steps`), the share that found the i-th right"
+        "of the verify steps that found the first i - 1 drafts right the share that found the i-th right"
         " too; a step that proposed fewer than i drafts counts as not right",
     ),
     "server_tokens_per_second": Definition(

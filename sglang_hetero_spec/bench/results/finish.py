@@ -15,6 +15,7 @@ from sglang_hetero_spec.bench.results.citable import reasons
 from sglang_hetero_spec.bench.results.run_files import (
     AGGREGATE_NAME,
     RECORD_NAMES,
+    REPORT_NAME,
     SUMMARY_NAME,
     Run,
     read_object,
@@ -46,7 +47,16 @@ def finish(run_folder: str | Path) -> Finished:
     text = json.dumps(finished.aggregate, indent=1, ensure_ascii=True, allow_nan=False)
     write_whole(run.folder / AGGREGATE_NAME, [text.encode(), b"\n"], BenchError)
     write_whole(run.folder / SUMMARY_NAME, [finished.summary.encode("utf-8")], BenchError)
+    _write_page(run, finished)
     return finished
+
+
+def _write_page(run: Run, finished: Finished) -> None:
+    """Apart, since matplotlib takes a second to import."""
+    from sglang_hetero_spec.bench.report import render_page
+
+    page = render_page(run, finished.aggregate).encode("utf-8")
+    write_whole(run.folder / REPORT_NAME, [page], BenchError)
 
 
 def check(run_folder: str | Path) -> Finished:

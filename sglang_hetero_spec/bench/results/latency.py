@@ -24,7 +24,7 @@ class Times:
     repetition: np.ndarray
 
     def quantile(self, share: float, repetition: int | None = None) -> float | None:
-        """The smallest time that at least `share` of them do not exceed; None without times, or where one is unknown."""
+        """The smallest time that at least `share` of them do not exceed; None without times, or if one is unknown."""
         mask = slice(None) if repetition is None else self.repetition == repetition
         seconds, weights = self.seconds[mask], self.weights[mask]
         if not len(seconds) or np.isnan(seconds).any() or weights.sum() == 0:

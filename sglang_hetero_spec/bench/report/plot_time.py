@@ -1,0 +1,125 @@
+"""Plots of time: latencies as distributions, and what a step consists of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sglang_hetero_spec.bench.report.style import PARTS, Plot, Style, as_svg, drawing, label, legend, panels
+from sglang_hetero_spec.bench.results import words
+from sglang_hetero_spec.bench.results.columns import columns
+from sglang_hetero_spec.bench.results.latency import Times, gap_times, request_times
+from sglang_hetero_spec.bench.results.run_files import Run
+
+_KINDS = {"ttft": "time to first token", "inter_token": "inter-token latency", "latency": "latency"}
+_MOST_POINTS = 400
+
+
+def distributions(run: Run, found: dict[str, Any], shown: dict[str, Style]) -> Plot | None:
+    """Cumulative shares, one row of panels a setting."""
+    settings = [name for name, item in found["settings"].items() if item["arms"]]
+    if not settings:
+        return None
+    with drawing():
+        figure, axes = panels(3 * len(settings), 2.5, across=3, sharey=True)
+        for row, setting in enumerate(settings):
+            for arm in shown:
+                rows = columns(one for one in run.requests if (one.arm, one.setting) == (arm, setting))
+                times = request_times(rows) | gap_times(rows) if len(rows) else {}
+                for place, kind in enumerate(_KINDS):
+                    _curve(axes[3 * row + place], times.get(kind), shown[arm])
+            for place, (kind, title) in enumerate(_KINDS.items()):
+                axis = axes[3 * row + place]
+                _log_axis(axis)
+                axis.set(xlabel=f"{title}, {'ms' if kind != 'latency' else 's'}", ylim=(0, 1.01))
+                axis.set_title(words.setting_title(setting) if not place else "")
+                axis.set_ylabel(
+                    "share of requests" if not place else "share of tokens" if kind == "inter_token" else ""
+                )
+        legend(figure, shown)
+        return Plot(
+            "latencies",
+            "Latencies",
+            "Share that took at most so long. Between tokens: time between two chunks / tokens of the later one, each"
+            " token counted once. Logarithmic axes.",
+            "Cumulative distributions of latencies, by arm and setting",
+            as_svg(figure),
+        )
+
+
+def _curve(axis: Any, times: Times | None, style: Style) -> None:
+    if times is None or not len(times.seconds) or np.isnan(times.seconds).any():
+        return
+    order = np.argsort(times.seconds, kind="stable")
+    seconds, shares = times.seconds[order], np.cumsum(times.weights[order])
+    shares = shares / shares[-1]
+    if len(seconds) > _MOST_POINTS:
+        kept = np.unique(np.searchsorted(shares, np.linspace(0, 1, _MOST_POINTS)).clip(0, len(shares) - 1))
+        seconds, shares = seconds[kept], shares[kept]
+    scale = 1.0 if axis.get_subplotspec().colspan.start == 2 else 1e3
+    positive = seconds > 0
+    axis.step(seconds[positive] * scale, shares[positive], where="post", color=style.color, linewidth=1.3)
+    middle = np.searchsorted(shares, 0.5)
+    if positive[middle]:
+        axis.plot(seconds[middle] * scale, shares[middle], color=style.color, marker=style.marker, markersize=5)
+
+
+def _log_axis(axis: Any) -> None:
+    """Plain numbers at 1, 2 and 5; matplotlib's own powers need its formulas, which user's texts must not use."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def shares(found: dict[str, Any], shown: dict[str, Style]) -> Plot | None:
+    """Stacked bars of the parts of a step."""
+    settings = [
+        name
+        for name, item in found["settings"].items()
+        if any(arm["all"]["draft_share"]["value"] is not None for arm in item["arms"].values())
+    ]
+    if not settings:
+        return None
+    with drawing():
+        figure, axes = panels(len(settings), 0.4 * len(shown) / 2 + 1.5)
+        for axis, setting in zip(axes, settings, strict=True):
+            cells = found["settings"][setting]["arms"]
+            arms = [arm for arm in shown if arm in cells and cells[arm]["all"]["draft_share"]["value"] is not None]
+            for place, arm in enumerate(arms):
+                _stack(axis, place, cells[arm]["all"])
+            axis.set_yticks(range(len(arms)), [label(arm) for arm in arms])
+            axis.invert_yaxis()
+            axis.set(title=words.setting_title(setting), xlabel="share of the time of verify steps, %", xlim=(0, 122))
+            axis.set_xticks(range(0, 101, 20))
+            axis.grid(axis="y", visible=False)
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles[:3], names[:3], loc="outside upper center", ncols=3)
+        return Plot(
+            "shares",
+            "Where the time of a step goes",
+            "Drafting, the target's forward, and the host's rest of the step (splitting, merging, masks, bookkeeping,"
+            " accepting, committing). Only arms whose server counts them.",
+            "Shares of drafting, the target's forward and the host in a step",
+            as_svg(figure),
+        )
+
+
+def _stack(axis: Any, place: int, cell: dict[str, Any]) -> None:
+    left = 0.0
+    for part, (color, hatch) in PARTS.items():
+        value = 100 * cell[f"{part}_share"]["value"]
+        axis.barh(
+            place, value, left=left, color=color, hatch=hatch, edgecolor="white", height=0.66,
+            label=part if place == 0 else None,
+        )  # fmt: skip
+        if value >= 9:
+            box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+            axis.text(left + value / 2, place, f"{value:.0f}%", ha="center", va="center", fontsize=8.5, bbox=box)
+        left += value
+    host = 100 * cell["host_share"]["value"]
+    axis.annotate(f"host {host:.1f}%", (100, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5,
+                  annotation_clip=False)  # fmt: skip
