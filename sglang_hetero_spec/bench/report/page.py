@@ -25,6 +25,7 @@ from sglang_hetero_spec.build.report import text
 _TEMPLATES = Path(__file__).parent / "templates"
 _HOUSE = Path(build_report.__file__).parent / "templates"
 _ROUTED = "hetero"
+_MOST_DIFFERENCES = 20
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,20 @@ def _page(run: Run, found: dict[str, Any]) -> dict[str, Any]:
         "command": words.command(metadata),
         "definitions": DEFINITIONS,
         "metadata": text.clean(json.dumps(metadata, indent=2, ensure_ascii=False)),
-        "speed_model": None,
+        "model": _model(found.get("speed_model")),
+        "differences": list(run.differences or ())[:_MOST_DIFFERENCES],
     }
+
+
+def _model(section: dict[str, Any] | None) -> dict[str, Any] | None:
+    """{"why_not": a sentence or None, "tables": what bench/speed_model shows}; None without that part."""
+    if section is None:
+        return None
+    if set(section) == {"why_not"}:
+        return {"why_not": section["why_not"], "tables": []}
+    from sglang_hetero_spec.bench.speed_model.render import tables as model_tables
+
+    return {"why_not": None, "tables": model_tables(section)}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sglang_hetero_spec.bench.results import estimate
 from sglang_hetero_spec.bench.results.bootstrap import LEVEL, RESAMPLES
 from sglang_hetero_spec.bench.results.columns import Columns, columns
 from sglang_hetero_spec.bench.results.definitions import DEFINITIONS
-from sglang_hetero_spec.bench.results.identical import reference, sameness
+from sglang_hetero_spec.bench.results.identical import Wanted, reference, sameness
 from sglang_hetero_spec.bench.results.run_files import Run
 from sglang_hetero_spec.bench.results.steps import draft_share_of, step_figures
 from sglang_hetero_spec.bench.results.tally import QUOTIENTS, figures, server_ratio, server_speed
@@ -72,7 +72,7 @@ def _cell(run: Run, arm: str, setting: str) -> Cell | None:
     return Cell(arm, columns(requests), tuple(sorted(blocks, key=lambda one: one.repetition)))
 
 
-def _arm(run: Run, cell: Cell, wanted: dict[int, list[int]]) -> dict[str, Any]:
+def _arm(run: Run, cell: Cell, wanted: Wanted) -> dict[str, Any]:
     """Figures over all requests, of each task, and of each drafter."""
     served = [row.drafter for row in cell.rows.records if row.drafter is not None]
     speed = server_speed(cell.rows, cell.blocks).as_dict()
@@ -87,7 +87,7 @@ def _arm(run: Run, cell: Cell, wanted: dict[int, list[int]]) -> dict[str, Any]:
     }
 
 
-def _group(run: Run, rows: Columns, wanted: dict[int, list[int]]) -> dict[str, Any]:
+def _group(run: Run, rows: Columns, wanted: Wanted) -> dict[str, Any]:
     found = figures(rows, run.seed) | {"identical": sameness(rows.records, wanted, run.temperature)}
     return found | {"routes": routes(rows.records)}
 

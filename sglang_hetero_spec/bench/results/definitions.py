@@ -33,7 +33,7 @@ DEFINITIONS = {
     "accept_rate_by_position": Definition(
         "accept rate by position",
         "",
-        "of the verify steps that found the first i - 1 drafts right the share that found the i-th right"
+        "of the verify steps that found the first i - 1 drafts right, the share that found the i-th right"
         " too; a step that proposed fewer than i drafts counts as not right",
     ),
     "server_tokens_per_second": Definition(
@@ -84,8 +84,8 @@ DEFINITIONS = {
     "identical": Definition(
         "same output",
         "",
-        "the token ids of every answer in every repetition are those of the baseline's first answer to the same prompt;"
-        " a tie of two logits that fell otherwise is a difference; not known at a temperature above 0",
+        "the token ids of every answer in every repetition are those of the baseline's first answer to the same prompt"
+        " in the same setting; a tie of two logits that fell otherwise is a difference; not known at a temperature above 0",
     ),
     "ratio": Definition(
         "ratio",

@@ -22,6 +22,7 @@ from sglang_hetero_spec.bench.results.run_files import (
     read_run,
 )
 from sglang_hetero_spec.bench.results.summary import summary
+from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.files import write_whole
 
 _DIGITS = 9
@@ -43,12 +44,24 @@ def finish(run_folder: str | Path) -> Finished:
     """Write aggregate.json, summary.md and report.html from the records in `run_folder`; BenchError in one sentence for
     a record that cannot be read, or a file that cannot be written. metadata.json must be in its last state."""
     run = read_run(run_folder)
-    finished = judged(run, rounded(aggregate(run)), reasons(run))
+    finished = judged(run, rounded(aggregate(run)) | {"speed_model": speed_model(run)}, reasons(run))
     text = json.dumps(finished.aggregate, indent=1, ensure_ascii=True, allow_nan=False)
     write_whole(run.folder / AGGREGATE_NAME, [text.encode(), b"\n"], BenchError)
     write_whole(run.folder / SUMMARY_NAME, [finished.summary.encode("utf-8")], BenchError)
     _write_page(run, finished)
     return finished
+
+
+def speed_model(run: Run) -> dict[str, Any] | None:
+    """The section of bench/speed_model; {"why_not": a sentence} where it cannot say anything of this run."""
+    try:
+        from sglang_hetero_spec.bench.speed_model.section import section
+    except ImportError:
+        return None
+    try:
+        return rounded(section(run.folder), unknown_is_null=True)
+    except HeteroError as error:
+        return {"why_not": str(error)}
 
 
 def _write_page(run: Run, finished: Finished) -> None:
@@ -110,14 +123,16 @@ def first_difference(wanted: Any, found: Any, place: str = "") -> str | None:
     return None if type(wanted) is type(found) and wanted == found else place
 
 
-def rounded(value: Any) -> Any:
-    """Floats to 9 significant digits; refuses what JSON does not know."""
+def rounded(value: Any, unknown_is_null: bool = False) -> Any:
+    """Floats to 9 significant digits. ValueError for what JSON does not know, or null for it."""
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
+        return {key: rounded(item, unknown_is_null) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [rounded(item) for item in value]
+        return [rounded(item, unknown_is_null) for item in value]
     if isinstance(value, float):
         if not math.isfinite(value):
+            if unknown_is_null:
+                return None
             raise ValueError("a figure is not a finite number")
         return float(f"{value:.{_DIGITS}g}")
     return value

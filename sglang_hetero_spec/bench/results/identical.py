@@ -8,12 +8,15 @@ from typing import Any
 from sglang_hetero_spec.bench.records import RequestRecord
 
 
-def reference(requests: Iterable[RequestRecord], baseline: str) -> dict[int, list[int]]:
-    """The baseline's first answer to each prompt in the run: one truth for all arms, settings and repetitions."""
-    found: dict[int, list[int]] = {}
-    for record in requests:
+Wanted = Mapping[tuple[str, int], list[int]]  # by setting and prompt
+
+
+def reference(requests: Iterable[RequestRecord], baseline: str) -> dict[tuple[str, int], list[int]]:
+    """The baseline's answer to each prompt in each setting, of its first repetition: one truth for all arms."""
+    found: dict[tuple[str, int], list[int]] = {}
+    for record in sorted(requests, key=lambda record: record.repetition):
         if record.arm == baseline and has_output(record):
-            found.setdefault(record.prompt, record.output_ids)
+            found.setdefault((record.setting, record.prompt), record.output_ids)
     return found
 
 
@@ -22,14 +25,12 @@ def has_output(record: RequestRecord) -> bool:
     return bool(record.output_ids) or record.completion_tokens == 0
 
 
-def sameness(
-    requests: Iterable[RequestRecord], wanted: Mapping[int, list[int]], temperature: float | None
-) -> dict[str, Any]:
+def sameness(requests: Iterable[RequestRecord], wanted: Wanted, temperature: float | None) -> dict[str, Any]:
     """value: True if all were compared and are equal, False if one is not, None if that is not known. differing:
     requests that are not equal; differing_prompts: their prompts. Sampled answers cannot be compared."""
     rows = list(requests)
-    compared = [row for row in rows if temperature == 0 and row.prompt in wanted and has_output(row)]
-    differing = [row.prompt for row in compared if row.output_ids != wanted[row.prompt]]
+    compared = [row for row in rows if temperature == 0 and (row.setting, row.prompt) in wanted and has_output(row)]
+    differing = [row.prompt for row in compared if row.output_ids != wanted[row.setting, row.prompt]]
     value = False if differing else (True if rows and len(compared) == len(rows) else None)
     return {
         "value": value,
