@@ -17,6 +17,7 @@ from scipy import special, stats
 
 LEVEL = 0.95
 RESAMPLES = 2000
+MIN_REPETITIONS = 3
 _CHUNK = 1 << 22  # numbers of a matrix at a time
 
 
@@ -98,8 +99,9 @@ def of_median(values: np.ndarray, places: np.ndarray, num_prompts: int, seed: in
 
 
 def over_repetitions(values: Sequence[float | None]) -> Interval:
-    """Of the geometric mean of repeated measurements; None of them may be unknown or zero."""
-    if len(values) < 2 or any(value is None or value <= 0 for value in values):
+    """Of the geometric mean of repeated measurements. Unknown where one of them is unknown or 0, and of fewer than
+    three, where it would be too wide to say anything."""
+    if len(values) < MIN_REPETITIONS or any(value is None or value <= 0 for value in values):
         return UNKNOWN
     logs = np.log(np.array(values, dtype=np.float64))
     half = stats.t.ppf((1 + LEVEL) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sglang_hetero_spec.bench.results.bootstrap import MIN_REPETITIONS
 from sglang_hetero_spec.bench.results.consistent import contradictions
 from sglang_hetero_spec.bench.results.identical import reference, sameness
 from sglang_hetero_spec.bench.results.run_files import Run
 
-MIN_REPETITIONS = 3
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _VERSION = re.compile(r"\d+(\.\d+)+\S*")
@@ -132,12 +132,16 @@ def _repetitions(run: Run) -> Iterator[str]:
     served: dict[tuple[str, str], dict[int, Counter[int]]] = {}
     for row in run.requests:
         served.setdefault((row.arm, row.setting), {}).setdefault(row.repetition, Counter())[row.prompt] += 1
+    few = []
     for (arm, setting), each in served.items():
         whole = [number for number, found in each.items() if found == dict.fromkeys(range(num_prompts), 1)]
         for number in sorted(set(each) - set(whole)):
             yield f"Block {_block((arm, setting, number))} has not every prompt exactly once."
         if len(whole) < wanted:
-            yield f"Arm {arm} in setting {setting} has {len(whole)} whole repetitions of the {wanted} that are needed."
+            few.append(f"arm {arm} in setting {setting} has {len(whole)}")
+    if few:
+        more = "" if len(few) == 1 else f"; so {'has' if len(few) == 2 else 'have'} {len(few) - 1} more"
+        yield f"At least {wanted} whole repetitions are needed; {few[0]}{more}."
     both = {(arm, setting) for arm in run.promised_arms for setting in run.promised_settings}
     recorded = {arm for arm, _ in served}, {setting for _, setting in served}
     for arm, setting in sorted(both - set(served)):

@@ -85,7 +85,8 @@ DEFINITIONS = {
         "same output",
         "",
         "the token ids of every answer in every repetition are those of the baseline's first answer to the same prompt"
-        " in the same setting; a tie of two logits that fell otherwise is a difference; not known at a temperature above 0",
+        " in the same setting; a tie of two logits that fell otherwise is a difference; not known at"
+        " a temperature above 0",
     ),
     "ratio": Definition(
         "ratio",

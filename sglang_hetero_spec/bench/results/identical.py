@@ -7,7 +7,6 @@ from typing import Any
 
 from sglang_hetero_spec.bench.records import RequestRecord
 
-
 Wanted = Mapping[tuple[str, int], list[int]]  # by setting and prompt
 
 

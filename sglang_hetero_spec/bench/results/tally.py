@@ -39,7 +39,7 @@ def by_position(rows: Columns) -> list[dict[str, Any]] | None:
         return None
     total = np.zeros(max(len(found) for found in histograms), dtype=np.int64)
     for found in histograms:
-        total[: len(found)] += found
+        total[: len(found)] += np.array(found, dtype=np.int64)
     reached = total[::-1].cumsum()[::-1]  # [i]: steps with at least i right
     pairs = zip(reached[:-1].tolist(), reached[1:].tolist(), strict=True)
     entries = [

@@ -96,7 +96,10 @@ def note(metadata: dict[str, Any]) -> str:
 def command(metadata: dict[str, Any]) -> str:
     """The command that makes the run again."""
     found = metadata.get("command")
-    return clean(shlex.join(str(word) for word in found)) if isinstance(found, list) else ""
+    if not isinstance(found, list) or not found:
+        return ""
+    words = [str(word) for word in found]
+    return clean(shlex.join(words if words[0] != "bench" else ["hetero-spec", *words]))
 
 
 def arm_titles(metadata: dict[str, Any], arms: list[str]) -> dict[str, str]:
