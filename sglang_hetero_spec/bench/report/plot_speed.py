@@ -69,7 +69,9 @@ def ratios_by_load(found: dict[str, Any], shown: dict[str, Style]) -> Plot | Non
                 axis.errorbar(
                     x, item["value"], yerr=errors(item), color=style.color, marker=style.marker, markersize=6, capsize=3
                 )
-        axis.set_xticks(range(len(settings)), [words.setting_title(setting) for setting in settings])
+        axis.set_xticks(
+            range(len(settings)), [words.setting_title(setting).replace(" (", "\n(") for setting in settings]
+        )
         axis.set_xlim(-0.5, len(settings) - 0.5)
         axis.set_ylim(bottom=0)
         axis.grid(axis="x", visible=False)

@@ -18,25 +18,22 @@ _MOST_POINTS = 400
 
 def distributions(run: Run, found: dict[str, Any], shown: dict[str, Style]) -> Plot | None:
     """Cumulative shares, one row of panels a setting."""
-    settings = [name for name, item in found["settings"].items() if item["arms"]]
+    cells = {key: times for key in _cells(run) if (times := _times(run, *key))}
+    settings = [name for name in found["settings"] if any(setting == name for _, setting in cells)]
+    kinds = [kind for kind in _KINDS if any(kind in times for times in cells.values())]
     if not settings:
         return None
     with drawing():
-        figure, axes = panels(3 * len(settings), 2.5, across=3, sharey=True)
-        for row, setting in enumerate(settings):
+        figure, axes = panels(len(kinds) * len(settings), 2.5, across=len(kinds), sharey=True)
+        for place, axis in enumerate(axes):
+            setting, kind = settings[place // len(kinds)], kinds[place % len(kinds)]
+            scale, unit = (1, "s") if kind == "latency" else (1000, "ms")
+            _log_axis(axis)
             for arm in shown:
-                rows = columns(one for one in run.requests if (one.arm, one.setting) == (arm, setting))
-                times = request_times(rows) | gap_times(rows) if len(rows) else {}
-                for place, kind in enumerate(_KINDS):
-                    _curve(axes[3 * row + place], times.get(kind), shown[arm])
-            for place, (kind, title) in enumerate(_KINDS.items()):
-                axis = axes[3 * row + place]
-                _log_axis(axis)
-                axis.set(xlabel=f"{title}, {'ms' if kind != 'latency' else 's'}", ylim=(0, 1.01))
-                axis.set_title(words.setting_title(setting) if not place else "")
-                axis.set_ylabel(
-                    "share of requests" if not place else "share of tokens" if kind == "inter_token" else ""
-                )
+                _curve(axis, cells.get((arm, setting), {}).get(kind), scale, shown[arm])
+            axis.set(xlabel=f"{_KINDS[kind]}, {unit}", ylim=(0, 1.01))
+            axis.set_ylabel("share of tokens" if kind == "inter_token" else "share of requests")
+            axis.set_title(words.setting_title(setting) if place % len(kinds) == 0 else "")
         legend(figure, shown)
         return Plot(
             "latencies",
@@ -48,8 +45,21 @@ def distributions(run: Run, found: dict[str, Any], shown: dict[str, Style]) -> P
         )
 
 
-def _curve(axis: Any, times: Times | None, style: Style) -> None:
-    if times is None or not len(times.seconds) or np.isnan(times.seconds).any():
+def _cells(run: Run) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((one.arm, one.setting) for one in run.requests))
+
+
+def _times(run: Run, arm: str, setting: str) -> dict[str, Times]:
+    """Of the kinds that are known of every request."""
+    rows = columns(one for one in run.requests if (one.arm, one.setting) == (arm, setting))
+    found = request_times(rows) | gap_times(rows)
+    return {
+        kind: found[kind] for kind in _KINDS if len(found[kind].seconds) and not np.isnan(found[kind].seconds).any()
+    }
+
+
+def _curve(axis: Any, times: Times | None, scale: float, style: Style) -> None:
+    if times is None:
         return
     order = np.argsort(times.seconds, kind="stable")
     seconds, shares = times.seconds[order], np.cumsum(times.weights[order])
@@ -57,7 +67,6 @@ def _curve(axis: Any, times: Times | None, style: Style) -> None:
     if len(seconds) > _MOST_POINTS:
         kept = np.unique(np.searchsorted(shares, np.linspace(0, 1, _MOST_POINTS)).clip(0, len(shares) - 1))
         seconds, shares = seconds[kept], shares[kept]
-    scale = 1.0 if axis.get_subplotspec().colspan.start == 2 else 1e3
     positive = seconds > 0
     axis.step(seconds[positive] * scale, shares[positive], where="post", color=style.color, linewidth=1.3)
     middle = np.searchsorted(shares, 0.5)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from sglang_hetero_spec.bench.records import BlockRecord, RequestRecord
 from sglang_hetero_spec.bench.results.run_files import Run
 
-_SLACK = 0.05  # seconds by which clocks of the client may overlap
+_SLACK = 0.25  # seconds: a block and its requests are timed by different threads
 
 
 def contradictions(run: Run) -> list[str]:

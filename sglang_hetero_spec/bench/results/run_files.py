@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ REPORT_NAME = "report.html"
 FORMAT, SCHEMA_VERSION = "sglang_hetero_spec.bench", 1
 RECORD_NAMES = (METADATA_NAME, REQUESTS_NAME, BLOCKS_NAME, DIFFERENCES_NAME)
 MAX_BYTES = 1 << 30
+_SETTING = re.compile(r"([cr])(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Run:
 
     @property
     def settings(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*self.promised_settings, *(row.setting for row in self.requests)]))
+        """By load: so many in flight, then so many a second, then others."""
+        return tuple(sorted({*self.promised_settings, *(row.setting for row in self.requests)}, key=_load))
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -85,6 +88,11 @@ class Run:
     def seed(self) -> int:
         found = self.metadata.get("seed")
         return found if isinstance(found, int) and found >= 0 else 0
+
+
+def _load(setting: str) -> tuple[int, float, str]:
+    found = _SETTING.fullmatch(setting)
+    return ("cr".index(found[1]), float(found[2]), setting) if found else (2, 0.0, setting)
 
 
 def read_run(folder: str | Path) -> Run:

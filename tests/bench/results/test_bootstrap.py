@@ -28,6 +28,18 @@ def test_of_a_quotient_it_is_scipys() -> None:
     assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high), rel=0.01)
 
 
+def test_of_a_skewed_quotient_it_is_scipys_too() -> None:
+    """Few prompts hold most of the tokens: here BCa and plain percentiles are far apart."""
+    generator = np.random.default_rng(11)
+    over, under = generator.pareto(2.2, 25), np.ones(25)
+    mine = bootstrap.of_quotient(over, under, seed=1)
+    options = {"n_resamples": 20_000, "rng": np.random.default_rng(0)}
+    theirs = stats.bootstrap((over,), np.mean, method="BCa", **options).confidence_interval
+    plain = stats.bootstrap((over,), np.mean, method="percentile", **options).confidence_interval
+    assert mine.low == pytest.approx(theirs.low, rel=0.04)
+    assert abs(mine.high - theirs.high) < 0.6 * abs(plain.high - theirs.high)
+
+
 def test_of_a_ratio_of_arms_it_is_paired() -> None:
     """Prompts differ much, arms on one prompt little: drawn apart, the interval would be many times as wide."""
     over, under = sums(40, 2)

@@ -219,3 +219,8 @@ def test_an_aggregate_is_strict_json() -> None:
     json.dumps(rounded(found), allow_nan=False)
     with pytest.raises(ValueError, match="not a finite number"):
         rounded({"x": [float("nan")]})
+
+
+def test_settings_are_in_the_order_of_their_load() -> None:
+    rows = [request(setting=name) for name in ("r10", "c16", "x", "c4", "r2.5")]
+    assert run_of(rows, [], settings=["c4", "c1"]).settings == ("c1", "c4", "c16", "r2.5", "r10", "x")
