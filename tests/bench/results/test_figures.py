@@ -95,6 +95,12 @@ def test_tokens_of_one_chunk_share_its_gap() -> None:
     assert found["chunk_gap"]["p50"]["value"] == pytest.approx(1.5)
 
 
+def test_each_token_counts_once() -> None:
+    """One token after 0.1 s, then three after 1 s each: half of the tokens took 1 s, though half of the gaps did not."""
+    found = latencies(columns([request(chunks=[(0.5, 1), (0.6, 2), (3.6, 5)], completion_tokens=5)]), 0)
+    assert found["inter_token"]["p50"]["value"] == pytest.approx(1.0)
+
+
 def test_one_huge_latency_is_the_p99_and_leaves_the_median() -> None:
     rows = [request(prompt=at, seconds=1.0 + at / 1000) for at in range(60)]
     found = latencies(columns([*rows, request(prompt=60, seconds=1e6)]), 0)["latency"]
