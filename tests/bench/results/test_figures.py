@@ -96,7 +96,7 @@ def test_tokens_of_one_chunk_share_its_gap() -> None:
 
 
 def test_each_token_counts_once() -> None:
-    """One token after 0.1 s, then three after 1 s each: half of the tokens took 1 s, though half of the gaps did not."""
+    """One token after 0.1 s, then three after 1 s each: half of the tokens took 1 s, half of the gaps did not."""
     found = latencies(columns([request(chunks=[(0.5, 1), (0.6, 2), (3.6, 5)], completion_tokens=5)]), 0)
     assert found["inter_token"]["p50"]["value"] == pytest.approx(1.0)
 
