@@ -14,6 +14,7 @@ from sglang_hetero_spec.bench.results.run_files import Run
 
 _KINDS = {"ttft": "time to first token", "inter_token": "inter-token latency", "latency": "latency"}
 _MOST_POINTS = 400
+_MOST_TICKS = 6
 
 
 def distributions(run: Run, found: dict[str, Any], shown: dict[str, Style]) -> Plot | None:
@@ -28,9 +29,10 @@ def distributions(run: Run, found: dict[str, Any], shown: dict[str, Style]) -> P
         for place, axis in enumerate(axes):
             setting, kind = settings[place // len(kinds)], kinds[place % len(kinds)]
             scale, unit = (1, "s") if kind == "latency" else (1000, "ms")
-            _log_axis(axis)
+            axis.set_xscale("log")
             for arm in shown:
                 _curve(axis, cells.get((arm, setting), {}).get(kind), scale, shown[arm])
+            _log_ticks(axis)
             axis.set(xlabel=f"{_KINDS[kind]}, {unit}", ylim=(0, 1.01))
             axis.set_ylabel("share of tokens" if kind == "inter_token" else "share of requests")
             axis.set_title(words.setting_title(setting) if place % len(kinds) == 0 else "")
@@ -74,14 +76,22 @@ def _curve(axis: Any, times: Times | None, scale: float, style: Style) -> None:
         axis.plot(seconds[middle] * scale, shares[middle], color=style.color, marker=style.marker, markersize=5)
 
 
-def _log_axis(axis: Any) -> None:
-    """Plain numbers at 1, 2 and 5; matplotlib's own powers need its formulas, which user's texts must not use."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+def _log_ticks(axis: Any) -> None:
+    """Plain numbers, as many as there is room for; matplotlib's own powers need its formulas, which are off for users'
+    texts."""
+    from matplotlib.ticker import NullLocator
 
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+    low, high = axis.get_xlim()
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    ticks = np.empty(0)
+    for parts in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,)):
+        ticks = np.outer(powers, parts).flatten()
+        ticks = ticks[(low <= ticks) & (ticks <= high)]
+        if len(ticks) <= _MOST_TICKS:
+            break
+    ticks = ticks[:: 1 + len(ticks) // (_MOST_TICKS + 1)]
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def shares(found: dict[str, Any], shown: dict[str, Style]) -> Plot | None:
