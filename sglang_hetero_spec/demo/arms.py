@@ -9,6 +9,7 @@ from typing import Any
 from sglang_hetero_spec.demo.options import CONTEXT, DemoOptions
 from sglang_hetero_spec.demo.shipped import Prompt
 from sglang_hetero_spec.pool import Pool
+from sglang_hetero_spec.serving import flags
 from sglang_hetero_spec.serving.server import ServerPlan
 
 NONE, STANDALONE, HETERO, ONE_DRAFTER = "none", "standalone", "hetero", "hetero_general"
@@ -20,8 +21,6 @@ TITLES = {
     HETERO: "HETERO",
     ONE_DRAFTER: "HETERO, general drafter only",
 }
-# SGLang's own default for speculation, given to every arm so that all batch alike.
-MAX_RUNNING_REQUESTS = 48
 LESS_MEMORY = "close other programs, or try --target-params 100M or --one-at-a-time."
 
 
@@ -49,43 +48,22 @@ def plan_arms(pool: Pool, options: DemoOptions, one_drafter: bool = False) -> li
 
 
 def plan_servers(target: Path, pool: Pool, options: DemoOptions) -> list[ServerPlan]:
-    general = pool.drafter(pool.fallback_drafter)
     speculation = {
         NONE: (),
-        STANDALONE: (
-            *("--speculative-algorithm", "STANDALONE"),
-            *("--speculative-draft-model-path", str(general.path)),
-            *("--speculative-num-steps", str(general.num_steps)),
-            *("--speculative-eagle-topk", str(general.topk)),
-            *("--speculative-num-draft-tokens", str(general.num_draft_tokens)),
-        ),
-        HETERO: ("--speculative-algorithm", "HETERO", "--speculative-draft-model-path", str(pool.root)),
+        STANDALONE: flags.standalone(pool.drafter(pool.fallback_drafter)),
+        HETERO: flags.hetero(pool.root),
     }
-    common = _common(target, options)
-    environ = _environ(options)
+    busiest = max(options.concurrency)
+    common = flags.common(
+        target,
+        options.device,
+        options.dtype,
+        context=CONTEXT,
+        busiest=busiest,
+        tokens=CONTEXT * max(8, busiest),
+        share=0.5 if options.device == "cpu" else 0.25,  # several servers side by side
+    )
+    environ = flags.environ(options.device, options.threads)
     return [
         ServerPlan(name, (*common, *extra), environ, TITLES[name], LESS_MEMORY) for name, extra in speculation.items()
     ]
-
-
-def _common(target: Path, options: DemoOptions) -> tuple[str, ...]:
-    busiest = max(options.concurrency)
-    return (
-        *("--model-path", str(target)),
-        *("--device", options.device),
-        *("--dtype", options.dtype),
-        *("--context-length", str(CONTEXT)),
-        *("--max-total-tokens", str(CONTEXT * max(8, busiest))),
-        *("--max-running-requests", str(max(MAX_RUNNING_REQUESTS, busiest))),
-        *("--mem-fraction-static", "0.5" if options.device == "cpu" else "0.25"),  # several servers side by side
-        *("--watchdog-timeout", "600"),
-        *("--log-level", "warning"),
-        "--sleep-on-idle",
-    )
-
-
-def _environ(options: DemoOptions) -> dict[str, str]:
-    environ = {} if options.threads is None else {"OMP_NUM_THREADS": str(options.threads)}
-    if options.device == "cpu":
-        environ["CUDA_VISIBLE_DEVICES"] = ""  # the CPU engine steps back where it sees CUDA
-    return environ

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sglang_hetero_spec.demo.arms import Arm
 from sglang_hetero_spec.demo.shipped import Prompt
-from sglang_hetero_spec.serving.client import REQUEST_SECONDS, Timed, generate_all, post
-from sglang_hetero_spec.serving.server import HOST, Server
+from sglang_hetero_spec.serving.client import Timed, generate_all
+from sglang_hetero_spec.serving.server import Server
 
 
 @dataclass(frozen=True)
@@ -96,18 +95,3 @@ def _answer(timed: Timed, task: str) -> Answer:
         source=route.get("source"),
         finished=meta["finish_reason"]["type"] == "stop",
     )
-
-
-def logit_gap(server: Server, prompt: Prompt, output_ids: Sequence[int]) -> float:
-    """How far apart the target's two best logits are after `prompt` and `output_ids` (as log-probabilities: the
-    same difference). The server's prefill computes it, which is the target alone, whatever the server's drafters."""
-    connection = http.client.HTTPConnection(HOST, server.port, timeout=REQUEST_SECONDS)
-    ask = {"sampling_params": {"temperature": 0.0, "max_new_tokens": 1}, "return_logprob": True}
-    try:
-        read = post(connection, "/generate", {**ask, "text": prompt.text, "logprob_start_len": 0})
-        prompt_ids = [token for _, token, _ in read["meta_info"]["input_token_logprobs"]]
-        body = {**ask, "input_ids": [*prompt_ids, *output_ids], "top_logprobs_num": 2}
-        best, second = post(connection, "/generate", body)["meta_info"]["output_top_logprobs"][0][:2]
-    finally:
-        connection.close()
-    return best[0] - second[0]

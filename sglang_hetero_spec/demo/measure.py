@@ -9,20 +9,17 @@ from pathlib import Path
 
 from sglang_hetero_spec.commands.progress import Reporter, Steps
 from sglang_hetero_spec.demo.arms import NONE, TITLES, Arm
-from sglang_hetero_spec.demo.client import Pass, logit_gap, run_pass
+from sglang_hetero_spec.demo.client import Pass, run_pass
 from sglang_hetero_spec.demo.errors import DemoError
 from sglang_hetero_spec.demo.options import DemoOptions
 from sglang_hetero_spec.demo.shipped import Prompt
 from sglang_hetero_spec.demo.summary import Difference, Results, find_differences
-from sglang_hetero_spec.doctor_machine import available_memory
-from sglang_hetero_spec.serving.client import flush_cache
+from sglang_hetero_spec.serving import groups as together
+from sglang_hetero_spec.serving.client import flush_cache, logit_gap
 from sglang_hetero_spec.serving.server import Server, ServerPlan, running
 
 WARM_UP_TOKENS = 24
 MAX_EXPLAINED = 8  # differences whose logits are asked for
-# Beside the weights: interpreter, libraries and buffers of one server's three processes, on a CPU.
-SERVER_BYTES = 3_000_000_000
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -61,26 +58,14 @@ def run(
 
 
 def groups(plans: Sequence[ServerPlan], options: DemoOptions, num_params: int) -> list[Sequence[ServerPlan]]:
-    """Servers that are up at the same time: all, so that passes alternate and drift of the machine hits all arms
-    alike (idle servers sleep); one after the other where asked for, or where memory is short."""
+    """Servers that are up at the same time: all; one after the other where asked for, or where memory is short."""
     if options.one_at_a_time:
         return [[plan] for plan in plans]
-    free = available_memory()
-    if options.device == "cpu" and free is not None:
-        one = need(num_params, options.dtype)
-        if one > free:
-            raise DemoError(
-                f"About {one / 2**30:.1f} GB of memory are needed and {free / 2**30:.1f} GB are free; close other"
-                " programs, or try --target-params 100M."
-            )
-        if len(plans) * one > free:
-            return [[plan] for plan in plans]
-    return [plans]
-
-
-def need(num_params: int, dtype: str) -> int:
-    """Bytes that one server takes on a CPU."""
-    return SERVER_BYTES + num_params * _BYTES.get(dtype, 4)
+    try:
+        found = together.groups(plans, options.device, together.server_bytes(num_params, options.dtype))
+    except together.TooLarge as error:
+        raise DemoError(f"{error}, or try --target-params 100M.") from None
+    return [[plan] for plan in plans] if len(found) > 1 else list(found)
 
 
 def _warm_up(servers: dict[str, Server], arms: Sequence[Arm], work: Workload, options: DemoOptions) -> None:
@@ -137,6 +122,6 @@ def _explained(
         gap = None
         if number < MAX_EXPLAINED:
             committed = reference.answers[difference.prompt].output_ids[: difference.place]
-            gap = logit_gap(server_of[difference.arm], work.prompts[difference.prompt], committed)
+            gap = logit_gap(server_of[difference.arm], {"text": work.prompts[difference.prompt].text}, committed)
         explained.append(dataclasses.replace(difference, gap=gap))
     return explained

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 
 from sglang_hetero_spec.commands.output import UsageError
+from sglang_hetero_spec.serving.device import choose_device, choose_threads, default_dtype
 
 TARGET_PARAMS = 200_000_000  # with the numbers below, meant for six minutes on 2 cores
 CONTEXT = 1024  # tokens that the demo's models were made for
@@ -34,7 +35,7 @@ class DemoOptions:
 
 def from_arguments(args: argparse.Namespace) -> DemoOptions:
     """UsageError, in one sentence, for what cannot be run here."""
-    device = _device(args.device)
+    device = choose_device(args.device)
     given = {
         name: value
         for name in ("num_prompts", "tokens", "concurrency", "passes", "target_params")
@@ -43,7 +44,7 @@ def from_arguments(args: argparse.Namespace) -> DemoOptions:
     options = DemoOptions(
         device=device,
         dtype=args.dtype or default_dtype(device),
-        threads=_threads(device, args.threads),
+        threads=choose_threads(device, args.threads),
         oracle=args.oracle,
         one_at_a_time=args.one_at_a_time,
         **given,
@@ -54,31 +55,3 @@ def from_arguments(args: argparse.Namespace) -> DemoOptions:
             f" {CONTEXT - PROMPT_ROOM}."
         )
     return options
-
-
-def default_dtype(device: str) -> str:
-    """float32 on a CPU, where equal output can be shown to the last token; what GPUs are fast in on CUDA."""
-    return "float32" if device == "cpu" else "bfloat16"
-
-
-def _device(asked: str | None) -> str:
-    if asked == "cpu":
-        return asked
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if asked == "cuda":
-        raise UsageError("--device cuda: no CUDA device is visible here; leave it out to run on the CPU.")
-    return "cpu"
-
-
-def _threads(device: str, asked: int | None) -> int | None:
-    if device != "cpu":
-        return asked
-    import os
-
-    from sglang_hetero_spec.cpu.threads import physical_cores
-
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return asked or (int(given) if given.isdigit() and int(given) else physical_cores())

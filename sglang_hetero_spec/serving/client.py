@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sglang_hetero_spec.serving.errors import ServingError
-from sglang_hetero_spec.serving.server import HOST, Server
+from sglang_hetero_spec.serving.remote import Remote
+from sglang_hetero_spec.serving.server import Server
 
 REQUEST_SECONDS = 600.0
+Peer = Server | Remote
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,15 @@ class Timed:
     seconds: float
 
 
+def connect(server: Peer, timeout: float = REQUEST_SECONDS) -> http.client.HTTPConnection:
+    """A connection that is opened by its first request."""
+    if isinstance(server, Remote) and server.secure:
+        return http.client.HTTPSConnection(server.host, server.port, timeout=timeout)
+    return http.client.HTTPConnection(server.host, server.port, timeout=timeout)
+
+
 def generate_all(
-    server: Server, bodies: Sequence[dict[str, Any]], *, concurrency: int, on_answer: Callable[[Timed], None]
+    server: Peer, bodies: Sequence[dict[str, Any]], *, concurrency: int, on_answer: Callable[[Timed], None]
 ) -> tuple[tuple[Timed, ...], float]:
     """Every body to /generate, in order, `concurrency` at a time.
 
@@ -40,7 +49,7 @@ def generate_all(
         todo.put(number)
 
     def work() -> None:
-        connection = http.client.HTTPConnection(HOST, server.port, timeout=REQUEST_SECONDS)
+        connection = connect(server)
         try:
             while True:
                 number = todo.get_nowait()
@@ -77,9 +86,9 @@ def post(connection: http.client.HTTPConnection, path: str, body: dict[str, Any]
     return json.loads(text) if path == "/generate" else text
 
 
-def get(server: Server, path: str) -> str:
+def get(server: Peer, path: str) -> str:
     """What the server says at `path`."""
-    connection = http.client.HTTPConnection(HOST, server.port, timeout=REQUEST_SECONDS)
+    connection = connect(server)
     try:
         connection.request("GET", path)
         return _text(connection, path)
@@ -97,9 +106,9 @@ def _text(connection: http.client.HTTPConnection, path: str) -> str:
     return text
 
 
-def flush_cache(server: Server) -> None:
+def flush_cache(server: Peer) -> None:
     """Forget all prefixes, so that every pass computes its prompts anew."""
-    connection = http.client.HTTPConnection(HOST, server.port, timeout=REQUEST_SECONDS)
+    connection = connect(server)
     try:
         # A request's slots are released shortly after its answer is sent: SGLang waits that long.
         post(connection, "/flush_cache?timeout=30")
@@ -109,7 +118,25 @@ def flush_cache(server: Server) -> None:
         connection.close()
 
 
-def explain(server: Server, error: Exception) -> ServingError:
+def logit_gap(server: Peer, prompt: dict[str, Any], output_ids: Sequence[int]) -> float:
+    """How far apart the target's two best logits are after `prompt` and `output_ids` (as log-probabilities: the
+    same difference). The server's prefill computes it, which is the target alone, whatever the server's drafters.
+
+    prompt: `text` or `input_ids` as in a request.
+    """
+    connection = connect(server)
+    ask = {"sampling_params": {"temperature": 0.0, "max_new_tokens": 1}, "return_logprob": True}
+    try:
+        read = post(connection, "/generate", {**ask, **prompt, "logprob_start_len": 0})
+        prompt_ids = [token for _, token, _ in read["meta_info"]["input_token_logprobs"]]
+        body = {**ask, "input_ids": [*prompt_ids, *output_ids], "top_logprobs_num": 2}
+        best, second = post(connection, "/generate", body)["meta_info"]["output_top_logprobs"][0][:2]
+    finally:
+        connection.close()
+    return best[0] - second[0]
+
+
+def explain(server: Peer, error: Exception) -> ServingError:
     """One sentence for an exchange that failed; ServerEnded where the server is gone."""
     if isinstance(error, ServingError):
         return error

@@ -45,6 +45,7 @@ class Server:
     log: Path
     title: str = ""
     less_memory: str = LESS_MEMORY
+    host: str = HOST
 
     def why_it_ended(self) -> ServerEnded | None:
         """None while its process lives."""

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from sglang_hetero_spec.demo.arms import Arm
-from sglang_hetero_spec.demo.client import logit_gap, run_pass
+from sglang_hetero_spec.demo.client import run_pass
 from sglang_hetero_spec.demo.shipped import Prompt
-from sglang_hetero_spec.serving.client import flush_cache
+from sglang_hetero_spec.serving.client import flush_cache, logit_gap
 from sglang_hetero_spec.serving.errors import ServerEnded, ServingError
 from sglang_hetero_spec.serving.server import Server
 
@@ -149,5 +149,5 @@ def test_a_server_that_died(server: Server, fake: Fake) -> None:
 
 
 def test_the_gap_is_asked_for_after_prompt_and_answer(server: Server, fake: Fake) -> None:
-    assert logit_gap(server, Prompt("prompt 0", "a"), [7, 8]) == pytest.approx(0.25)
+    assert logit_gap(server, {"text": "prompt 0"}, [7, 8]) == pytest.approx(0.25)
     assert fake.seen[1]["input_ids"] == [5, 6, 7, 8] and fake.seen[1]["top_logprobs_num"] == 2

@@ -13,6 +13,7 @@ from sglang_hetero_spec.demo.arms import plan_arms, plan_servers
 from sglang_hetero_spec.demo.errors import DemoError
 from sglang_hetero_spec.demo.options import DemoOptions, from_arguments
 from sglang_hetero_spec.pool import DrafterSpec, Pool, TargetSpec
+from sglang_hetero_spec.serving import groups
 
 GENERAL = DrafterSpec("general", "standalone", Path("/pool/g"), "shared", num_steps=3, topk=1, num_draft_tokens=4)
 POOL = Pool(Path("/pool"), TargetSpec(), (GENERAL,), (), "general", None)
@@ -74,12 +75,12 @@ def test_one_drafter_shares_the_server_of_hetero() -> None:
 
 @pytest.mark.parametrize(("free_gb", "sizes"), [(64, [3]), (6, [1, 1, 1])])
 def test_servers_that_are_up_together(monkeypatch: pytest.MonkeyPatch, free_gb: int, sizes: list[int]) -> None:
-    monkeypatch.setattr(measure, "available_memory", lambda: free_gb * 2**30)
+    monkeypatch.setattr(groups, "available_memory", lambda: free_gb * 2**30)
     plans = plan_servers(Path("/t"), POOL, CPU)
     assert [len(group) for group in measure.groups(plans, CPU, 300_000_000)] == sizes
 
 
 def test_too_little_memory_for_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "available_memory", lambda: 2**30)
+    monkeypatch.setattr(groups, "available_memory", lambda: 2**30)
     with pytest.raises(DemoError, match=r"About 3\.9 GB of memory are needed and 1\.0 GB are free"):
         measure.groups(plan_servers(Path("/t"), POOL, CPU), CPU, 300_000_000)
