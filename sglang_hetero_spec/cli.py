@@ -16,6 +16,7 @@ from sglang_hetero_spec import __version__
 from sglang_hetero_spec.commands import (
     align,
     assign,
+    bench,
     build,
     demo,
     doctor,
@@ -42,7 +43,7 @@ from sglang_hetero_spec.commands.output import (
 
 COMMANDS = (
     demo, build, partition, regenerate, align, ngram_corpus, profile, assign, fit_router, report,
-    inspect, route, doctor, serve, version,
+    inspect, route, bench, doctor, serve, version,
 )  # fmt: skip
 DEBUG_VARIABLE = "HETERO_SPEC_DEBUG"
 

@@ -42,12 +42,17 @@ class Outcome:
         """One sentence about the target, to stand beside every figure."""
         if self.costly is None:
             return f"Target: {_millions(self.num_params)} parameters, as shipped; its cost was not raised."
-        return (
-            f"Target: {_millions(self.costly.source_params)} parameters, made as costly as one of"
-            f" {_millions(self.costly.num_params)} without changing its function (identity blocks:"
-            f" {self.costly.layers} layers in all, the added ones and all added width multiply by zero weights),"
-            " so that speculation has something to win on a CPU; every speed here is of that target."
-        )
+        return cost_note(self.costly)
+
+
+def cost_note(costly: CostlyTarget) -> str:
+    """What was done to a target, to stand beside its speeds."""
+    return (
+        f"Target: {_millions(costly.source_params)} parameters, made as costly as one of"
+        f" {_millions(costly.num_params)} without changing its function (identity blocks:"
+        f" {costly.layers} layers in all, the added ones and all added width multiply by zero weights),"
+        " so that speculation has something to win on a CPU; every speed here is of that target."
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -93,20 +98,25 @@ def run(shipped: Shipped, options: DemoOptions, reporter: Reporter, one_drafter:
 def _target(shipped: Shipped, options: DemoOptions, reporter: Reporter) -> tuple[CostlyTarget | None, Path]:
     if not options.target_params:
         return None, shipped.target
-    out = cache_dir() / f"target-{options.target_params}"
+    costly = costly_target(shipped.target, options.target_params, reporter)
+    return costly, costly.path
+
+
+def costly_target(source: Path, num_params: int, reporter: Reporter) -> CostlyTarget:
+    """`source` made as costly as a target of `num_params`, once for all runs of that number."""
+    out = cache_dir() / f"target-{num_params}"
     if not out.exists():
-        reporter.line(f"Making a target of {_millions(options.target_params)} parameters in {out} (once) ...")
+        reporter.line(f"Making a target of {_millions(num_params)} parameters in {out} (once) ...")
     try:
-        costly = make_costly(shipped.target, out, options.target_params)
+        return make_costly(source, out, num_params)
     except ValueError as error:
         raise UsageError(f"--target-params: {error}.") from None
     except OSError as error:
         raise DemoError(
             f"The costly target cannot be written to {out} ({error.strerror or error}); free"
-            f" {2 * options.target_params / 1e9:.1f} GB there, set XDG_CACHE_HOME to another disk, or try"
+            f" {2 * num_params / 1e9:.1f} GB there, set XDG_CACHE_HOME to another disk, or try"
             " --target-params 0."
         ) from None
-    return costly, costly.path
 
 
 def cache_dir() -> Path:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sglang_hetero_spec.serving.errors import ServingError
 from sglang_hetero_spec.serving.remote import Remote
@@ -17,6 +17,7 @@ from sglang_hetero_spec.serving.server import Server
 
 REQUEST_SECONDS = 600.0
 Peer = Server | Remote
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,36 @@ def generate_all(
     Returns the answers in the order of the bodies, and the seconds from the first request's start to the last one's
     end. ServingError if a request fails. on_answer runs in this thread, as they come.
     """
+
+    def send(connection: http.client.HTTPConnection, number: int) -> Timed:
+        start = time.perf_counter()
+        answer = post(connection, "/generate", bodies[number])
+        return Timed(number, answer, time.perf_counter() - start)
+
+    answers, wall = in_flight(server, len(bodies), send, concurrency=concurrency, on_answer=on_answer)
+    return tuple(sorted(answers, key=lambda timed: timed.number)), wall
+
+
+def in_flight(
+    server: Peer,
+    total: int,
+    send: Callable[[http.client.HTTPConnection, int], T],
+    *,
+    concurrency: int,
+    on_answer: Callable[[T], None],
+) -> tuple[list[T], float]:
+    """`send` for each number below `total`, in order, `concurrency` at a time, each time in one of so many threads with
+    a connection of its own. What it returned, as it came, and the seconds of it all; errors as in `generate_all`."""
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Timed | Exception] = queue.SimpleQueue()
-    for number in range(len(bodies)):
+    done: queue.SimpleQueue[T | Exception] = queue.SimpleQueue()
+    for number in range(total):
         todo.put(number)
 
     def work() -> None:
         connection = connect(server)
         try:
             while True:
-                number = todo.get_nowait()
-                start = time.perf_counter()
-                answer = post(connection, "/generate", bodies[number])
-                done.put(Timed(number, answer, time.perf_counter() - start))
+                done.put(send(connection, todo.get_nowait()))
         except queue.Empty:
             pass
         except Exception as error:
@@ -65,17 +83,22 @@ def generate_all(
 
     start = time.perf_counter()
     # Daemons: Ctrl-C need not wait for answers that nobody will read.
-    for _ in range(min(concurrency, len(bodies))):
+    for _ in range(min(concurrency, total)):
         threading.Thread(target=work, daemon=True).start()
-    answers: list[Timed] = []
-    while len(answers) < len(bodies):
+    answers = gather(server, total, done, on_answer)
+    return answers, time.perf_counter() - start
+
+
+def gather(server: Peer, total: int, done: queue.SimpleQueue[T | Exception], on_answer: Callable[[T], None]) -> list[T]:
+    """`total` answers that threads put into `done`; the first exception among them is raised, explained."""
+    answers: list[T] = []
+    while len(answers) < total:
         answer = done.get()
         if isinstance(answer, Exception):
             raise explain(server, answer) from answer
         answers.append(answer)
         on_answer(answer)
-    wall = time.perf_counter() - start
-    return tuple(sorted(answers, key=lambda timed: timed.number)), wall
+    return answers
 
 
 def post(connection: http.client.HTTPConnection, path: str, body: dict[str, Any] | None = None) -> Any:
