@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +14,7 @@ from sglang_hetero_spec.bench.workload import Item
 from sglang_hetero_spec.demo.summary import first_difference
 from sglang_hetero_spec.files import write_lines
 from sglang_hetero_spec.serving.client import Peer, logit_gap
+from sglang_hetero_spec.serving.errors import ServingError
 
 DIFFERENCES_NAME = "differences.jsonl"
 MAX_EXPLAINED = 16  # differences whose logits are asked for
@@ -64,7 +66,8 @@ def explain(
         if gap is None and asked < MAX_EXPLAINED and one.arm in servers:
             asked += 1
             committed = answers[one.arm, one.setting, one.repetition, one.prompt][: one.place]
-            gap = logit_gap(servers[one.arm], items[one.prompt].body, committed)
+            with contextlib.suppress(ServingError):  # a server that does not say: the difference counts as it is
+                gap = logit_gap(servers[one.arm], items[one.prompt].body, committed)
         explained.append(replace(one, gap=gap))
     return explained
 

@@ -43,7 +43,7 @@ def _cheapest(drafters: Iterable[DrafterSpec], found: Costs, mix: Mapping[str, i
     totals = {
         spec.name: sum(number * found[task, spec.name] for task, number in mix.items())
         for spec in drafters
-        if all((task, spec.name) in found for task in mix)
+        if mix and all((task, spec.name) in found for task in mix)
     }
     return min(totals, key=totals.__getitem__, default=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sglang_hetero_spec.bench.arms import HETERO, NGRAM, NONE, STANDALONE, Arm
+from sglang_hetero_spec.bench.arms import BEST, HETERO, NGRAM, NONE, STANDALONE, Arm
 from sglang_hetero_spec.bench.counters import ServerInfo, read_info
 from sglang_hetero_spec.bench.errors import BenchError
 from sglang_hetero_spec.commands.output import UsageError
@@ -17,6 +17,8 @@ from sglang_hetero_spec.serving.remote import Remote, parse_url
 from sglang_hetero_spec.serving.server import ServerPlan
 
 LESS_MEMORY = "close other programs, or choose fewer --arms, a smaller --target-params or --order grouped."
+# Where the memory does not hold all servers, those that are compared most are up together.
+_FIRST = (NONE, HETERO, BEST)
 _BY_ALGORITHM = {None: NONE, "STANDALONE": STANDALONE, "NGRAM": NGRAM, "HETERO": HETERO}
 
 
@@ -51,7 +53,8 @@ class Engine:
 
 def plan_servers(arms: Sequence[Arm], engine: Engine, remote: Sequence[str]) -> dict[str, ServerPlan]:
     """By name, those that are to be started: not `remote`."""
-    mine = {arm.server: arm for arm in arms if arm.server not in remote and arm.url is None}
+    by_name = {arm.server: arm for arm in arms if arm.server not in remote and arm.url is None}
+    mine = {name: by_name[name] for name in (*_FIRST, *by_name) if name in by_name}
     common = engine.options(max(1, len(mine)))
     environ = flags.environ(engine.device, engine.threads)
     return {

@@ -154,6 +154,8 @@ def logit_gap(server: Peer, prompt: dict[str, Any], output_ids: Sequence[int]) -
         prompt_ids = [token for _, token, _ in read["meta_info"]["input_token_logprobs"]]
         body = {**ask, "input_ids": [*prompt_ids, *output_ids], "top_logprobs_num": 2}
         best, second = post(connection, "/generate", body)["meta_info"]["output_top_logprobs"][0][:2]
+    except (OSError, http.client.HTTPException) as error:
+        raise explain(server, error) from error
     finally:
         connection.close()
     return best[0] - second[0]

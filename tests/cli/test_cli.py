@@ -37,13 +37,13 @@ def test_help_lists_the_commands_of_this_version_only(hetero_spec: Run) -> None:
     ran = hetero_spec("--help")
     listed = re.findall(r"^    (\w[\w-]*)", ran.out, re.MULTILINE)
     offline = ["build", "partition", "regenerate", "align", "ngram-corpus", "profile", "assign", "fit-router", "report"]
-    assert (ran.code, listed) == (0, ["demo", *offline, "inspect", "route", "doctor", "serve", "version"])
+    assert (ran.code, listed) == (0, ["demo", *offline, "inspect", "route", "bench", "doctor", "serve", "version"])
 
 
 @pytest.mark.parametrize(
     "command",
     ["demo", "build", "partition", "regenerate", "align", "ngram-corpus", "profile", "assign", "fit-router", "report",
-     "inspect", "route", "doctor", "version"],
+     "inspect", "route", "bench", "doctor", "version"],
 )  # fmt: skip
 def test_every_command_has_help_and_json(hetero_spec: Run, command: str) -> None:
     ran = hetero_spec(command, "--help")
@@ -53,7 +53,7 @@ def test_every_command_has_help_and_json(hetero_spec: Run, command: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["bench"], "invalid choice: 'bench'"),
+        (["benchmark"], "invalid choice: 'benchmark'"),
         (["build"], "the following arguments are required: --out"),
         (["inspect"], "the following arguments are required: POOL"),
         (["inspect", "a", "b"], "unrecognized arguments: b"),

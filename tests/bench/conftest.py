@@ -1,0 +1,28 @@
+"""Fake servers, and a pool with a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.bench.fake import Fake
+
+
+@pytest.fixture
+def start_fake() -> Iterator[Callable[..., Fake]]:
+    servers: list[Fake] = []
+
+    def start(algorithm: str | None = "HETERO") -> Fake:
+        servers.append(Fake(algorithm).start())
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def fake(start_fake: Callable[..., Fake]) -> Fake:
+    return start_fake()
