@@ -53,8 +53,10 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def refuse_other(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """BenchError if the run in `folder` was begun with other settings."""
+    """BenchError if the run in `folder` was begun with other settings; a complete one may be of another version."""
     for key, words in _SAME.items():
+        if before.get("complete") is True and key in ("versions", "commit"):
+            continue
         if _comparable(before, key) != _comparable(now, key):
             raise BenchError(
                 f"{folder} has a run that was begun with {words}; give the same, name another --out, or remove it."

@@ -33,7 +33,8 @@ def run_bench(options: BenchOptions, command: Sequence[str], reporter: Reporter)
         done = plan.num_requests // len(plan.work.items) - len(run.todo)
         if done:
             reporter.line(f"{done} blocks were measured before, {len(run.todo)} are left.")
-        run.finish_blocks()
+        if run.todo:
+            run.finish_blocks()
     return options.out
 
 

@@ -6,12 +6,15 @@ import argparse
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sglang_hetero_spec.commands.demo import parameters, positive, positives
 from sglang_hetero_spec.commands.output import DONE, FAILED, UsageError, print_json, say
 
-_NOT_STORED = ("command", "run", "out", "resume", "json")
+if TYPE_CHECKING:
+    from sglang_hetero_spec.bench.results.finish import Finished
+
+_NOT_STORED = ("command", "run", "out", "resume", "check", "json")
 
 
 def add(subcommands: Any) -> None:
@@ -31,6 +34,10 @@ def add(subcommands: Any) -> None:
     _add_engine(parser)
     parser.add_argument("--out", metavar="DIR", help="folder of the run (default: a new one in runs/)")
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, with its own options")
+    parser.add_argument(
+        "--check", metavar="RUN",
+        help="measure nothing: say whether this run may be cited, and its figures follow from its records",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -114,6 +121,11 @@ def run(args: argparse.Namespace) -> int:
     from sglang_hetero_spec.serving.interrupt import terminated_like_interrupted
 
     as_json = args.json
+    if args.check is not None:
+        return _check(Path(args.check), as_json)
+    if args.resume is not None and _is_complete(Path(args.resume)):
+        _show(Path(args.resume), as_json)
+        return DONE
     args, out = _resumed(args)
     again = f"hetero-spec bench --resume {out}"
     try:
@@ -129,6 +141,12 @@ def run(args: argparse.Namespace) -> int:
         return FAILED
     _show(folder, as_json)
     return DONE
+
+
+def _is_complete(folder: Path) -> bool:
+    from sglang_hetero_spec.bench.metadata import read_metadata
+
+    return read_metadata(folder)["complete"] is True
 
 
 def _resumed(args: argparse.Namespace) -> tuple[argparse.Namespace, Path]:
@@ -161,28 +179,37 @@ def as_command(args: argparse.Namespace) -> list[str]:
 
 
 def _show(folder: Path, as_json: bool) -> None:
-    finished = _finished(folder)
+    from sglang_hetero_spec.bench.results.finish import finish
+
+    finished = finish(folder)
     if as_json:
-        print_json(
-            {"run": str(folder)}
-            | (
-                {}
-                if finished is None
-                else {name: getattr(finished, name) for name in ("citable", "why_not", "aggregate")}
-            )
-        )
+        _print_json(folder, finished)
         return
-    if finished is not None:
-        print(finished.summary)
-    print(f"The run is in {folder}.")
+    print(finished.summary)
+    print(f"The run is in {folder}; {folder / 'report.html'} has all of it.")
 
 
-def _finished(folder: Path) -> Any:
-    try:
-        from sglang_hetero_spec.bench.results.finish import finish
-    except ImportError:
-        return None
-    return finish(folder)
+def _check(folder: Path, as_json: bool) -> int:
+    """Whether the records of a run may be cited, and its figures follow from them."""
+    from sglang_hetero_spec.bench.results.finish import check
+
+    finished = check(folder)
+    if as_json:
+        _print_json(folder, finished)
+    else:
+        print("\n".join(["Citable." if finished.citable else "Not citable:", *finished.why_not]))
+    return DONE if finished.citable else FAILED
+
+
+def _print_json(folder: Path, finished: Finished) -> None:
+    print_json(
+        {
+            "run": str(folder),
+            "citable": finished.citable,
+            "why_not": finished.why_not,
+            "aggregate": finished.aggregate,
+        }
+    )
 
 
 def rates(text: str) -> tuple[float, ...]:

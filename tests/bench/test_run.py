@@ -147,7 +147,9 @@ def test_a_killed_run_goes_on_with_the_blocks_that_lack(
     assert metadata(run)["complete"] is True
 
     before = measured(servers)
-    assert cli.main([*command, "--out", str(run)]) == 0, "complete: the same command says so again"
+    for again in ([*command, "--out", str(run)], ["bench", "--resume", str(run)]):
+        assert cli.main(again) == 0, "complete: shown once more"
+        assert "| task |" in capsys.readouterr().out
     assert measured(servers) == before
 
 
