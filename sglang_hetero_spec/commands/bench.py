@@ -123,10 +123,11 @@ def run(args: argparse.Namespace) -> int:
     as_json = args.json
     if args.check is not None:
         return _check(Path(args.check), as_json)
-    if args.resume is not None and _is_complete(Path(args.resume)):
-        _show(Path(args.resume), as_json)
-        return DONE
+    resumes = args.resume is not None
     args, out = _resumed(args)
+    if resumes and _is_complete(out):
+        _show(out, as_json)
+        return DONE
     again = f"hetero-spec bench --resume {out}"
     try:
         with terminated_like_interrupted(), Reporter() as reporter:

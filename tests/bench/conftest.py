@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +12,13 @@ from tests.bench.fake import Fake
 
 @pytest.fixture
 def start_fake() -> Iterator[Callable[..., Fake]]:
+    with fakes() as start:
+        yield start
+
+
+@contextlib.contextmanager
+def fakes() -> Iterator[Callable[..., Fake]]:
+    """What starts one, by its algorithm; all end with the context."""
     servers: list[Fake] = []
 
     def start(algorithm: str | None = "HETERO") -> Fake:

@@ -13,6 +13,7 @@ import pytest
 from sglang_hetero_spec import cli
 from sglang_hetero_spec.bench import run as bench_run
 from sglang_hetero_spec.bench.records import BlockRecord, read_blocks, read_requests
+from tests.bench.conftest import fakes
 from tests.bench.fake import Fake
 
 ARMS = ("none", "standalone-best", "ngram", "hetero", "hetero-oracle", "hetero-random", "hetero-worst")
@@ -20,18 +21,34 @@ NUM_PROMPTS, REPETITIONS, SETTINGS = 6, 2, 3
 NUM_BLOCKS = len(ARMS) * REPETITIONS * SETTINGS
 
 
-@pytest.fixture
-def servers(start_fake: Callable[..., Fake]) -> dict[str, Fake]:
-    algorithms = {"none": None, "standalone-best": "STANDALONE", "ngram": "NGRAM", "hetero": "HETERO"}
-    return {name: start_fake(algorithm) for name, algorithm in algorithms.items()}
+ALGORITHMS = {"none": None, "standalone-best": "STANDALONE", "ngram": "NGRAM", "hetero": "HETERO"}
 
 
-@pytest.fixture
-def command(servers: dict[str, Fake]) -> list[str]:
+def command_for(servers: dict[str, Fake]) -> list[str]:
     traffic = ["--concurrency", "1,3", "--rate", "200", "--repetitions", str(REPETITIONS)]
     urls = [part for name, fake in servers.items() for part in ("--url", f"{name}={fake.url}")]
     small = ["--target-params", "0", "--num-prompts", str(NUM_PROMPTS), "--max-new-tokens", "5", "--device", "cpu"]
     return ["bench", *small, *traffic, *urls]
+
+
+@pytest.fixture
+def servers(start_fake: Callable[..., Fake]) -> dict[str, Fake]:
+    return {name: start_fake(algorithm) for name, algorithm in ALGORITHMS.items()}
+
+
+@pytest.fixture
+def command(servers: dict[str, Fake]) -> list[str]:
+    return command_for(servers)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Fake]]:
+    """A run of all arms, and the servers that it asked."""
+    run = tmp_path_factory.mktemp("bench") / "run"
+    with fakes() as start:
+        servers = {name: start(algorithm) for name, algorithm in ALGORITHMS.items()}
+        assert cli.main([*command_for(servers), "--out", str(run)]) == 0
+    return run, servers
 
 
 def measured(servers: dict[str, Fake]) -> int:
@@ -50,9 +67,8 @@ def blocks_by_arm(run: Path) -> dict[str, list[BlockRecord]]:
     return found
 
 
-def test_everything_is_written_down(command: list[str], servers: dict[str, Fake], tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert cli.main([*command, "--out", str(run)]) == 0
+def test_everything_is_written_down(whole: tuple[Path, dict[str, Fake]]) -> None:
+    run, _ = whole
     requests = read_requests(run / "requests.jsonl")
     counts = Counter((one.arm, one.setting, one.repetition) for one in requests)
     assert len(counts) == NUM_BLOCKS and set(counts.values()) == {NUM_PROMPTS}
@@ -77,11 +93,8 @@ def test_everything_is_written_down(command: list[str], servers: dict[str, Fake]
     assert (run / "differences.jsonl").read_text() == ""
 
 
-def test_blocks_alternate_with_a_forgotten_cache_and_their_own_counters(
-    command: list[str], servers: dict[str, Fake], tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    assert cli.main([*command, "--out", str(run)]) == 0
+def test_blocks_alternate_with_a_forgotten_cache_and_their_own_counters(whole: tuple[Path, dict[str, Fake]]) -> None:
+    run, servers = whole
     blocks = read_blocks(run / "blocks.jsonl")
     assert [block.order for block in blocks] == list(range(NUM_BLOCKS))
     assert [block.arm for block in blocks[: len(ARMS)]] == list(ARMS)
