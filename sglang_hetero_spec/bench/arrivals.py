@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
+from sglang_hetero_spec.serving.flags import MAX_RUNNING_REQUESTS
+
+# More that arrive meanwhile wait in the server's queue (serving/flags.py).
+MAX_OPEN = MAX_RUNNING_REQUESTS
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -25,8 +30,8 @@ class Setting:
         return f"{self.concurrency} in flight" if self.concurrency is not None else f"{self.rate:g} requests a second"
 
     def busiest(self, num_prompts: int) -> int:
-        """Requests that may be in flight at once."""
-        return num_prompts if self.concurrency is None else min(self.concurrency, num_prompts)
+        """Requests that may be served at once."""
+        return min(self.concurrency or MAX_OPEN, num_prompts)
 
 
 def settings_of(concurrency: Iterable[int], rates: Iterable[float]) -> tuple[Setting, ...]:

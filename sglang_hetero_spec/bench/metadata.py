@@ -27,6 +27,7 @@ _SAME = {
     "repetitions": "other --repetitions",
     "seed": "another --seed",
     "order": "another --order",
+    "machine": "another machine, --device, --dtype or --threads",
     "servers": "other servers or their options",
     "versions": "other versions of the packages",
     "commit": "another commit of this package",
@@ -67,6 +68,8 @@ def _comparable(metadata: Mapping[str, Any], key: str) -> object:
     if key == "servers":
         found = (metadata.get("engine") or {}).get("servers") or {}
         return {name: [one.get("options"), one.get("started_by_us")] for name, one in found.items()}
+    if key == "machine":  # how much memory is free changes
+        return {name: value for name, value in (metadata.get("machine") or {}).items() if name != "memory_gb"}
     return metadata.get(key)
 
 

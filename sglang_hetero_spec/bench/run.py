@@ -21,7 +21,7 @@ from sglang_hetero_spec.commands.progress import Reporter, Steps
 from sglang_hetero_spec.serving.client import Peer, flush_cache
 from sglang_hetero_spec.serving.server import ServerPlan, running
 
-WARM_UP_TOKENS = 24
+WARM_UP_TOKENS = 12
 LOGS_NAME = "logs"
 
 
@@ -90,7 +90,7 @@ class Run:
         tokens = min(self._plan.options.max_new_tokens, WARM_UP_TOKENS)
         warm = self._plan.work.warm_up
         for setting in self._plan.options.settings:
-            busiest = setting.busiest(len(self._plan.work.items))
+            busiest = len(warm) if setting.concurrency is None else setting.busiest(len(self._plan.work.items))
             items = list(warm) * -(-busiest // len(warm))
             for arm in arms:
                 bodies = [self._body(arm, item, number, 0, tokens) for number, item in enumerate(items)]

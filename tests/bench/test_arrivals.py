@@ -13,6 +13,7 @@ def test_names_and_order() -> None:
     settings = settings_of((4, 1, 4), (2.5, 10.0))
     assert [setting.name for setting in settings] == ["c4", "c1", "r2.5", "r10"]
     assert [setting.busiest(3) for setting in settings] == [3, 1, 3, 3]
+    assert [setting.busiest(500) for setting in settings] == [4, 1, 48, 48]
 
 
 def test_the_same_seed_is_the_same_arrivals() -> None:

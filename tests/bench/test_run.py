@@ -52,7 +52,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Fak
 
 
 def measured(servers: dict[str, Fake]) -> int:
-    """Requests that all servers have seen, without those that warm up (they want fewer tokens)."""
+    """Requests that all servers have seen."""
     return sum(len(fake.seen) for fake in servers.values())
 
 
@@ -173,6 +173,7 @@ OTHER = {
     "other --arms": ["--arms", "none,hetero"],
     "other --concurrency or --rate": ["--concurrency", "2"],
     "another --seed": ["--seed", "5"],
+    "--device, --dtype or --threads": ["--threads", "63"],
 }
 
 
