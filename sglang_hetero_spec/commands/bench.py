@@ -14,7 +14,7 @@ from sglang_hetero_spec.commands.output import DONE, FAILED, UsageError, print_j
 if TYPE_CHECKING:
     from sglang_hetero_spec.bench.results.finish import Finished
 
-_NOT_STORED = ("command", "run", "out", "resume", "check", "json")
+_NOT_STORED = ("command", "run", "out", "resume", "check", "agree", "json")
 
 
 def add(subcommands: Any) -> None:
@@ -37,6 +37,10 @@ def add(subcommands: Any) -> None:
     parser.add_argument(
         "--check", metavar="RUN",
         help="measure nothing: say whether this run may be cited, and its figures follow from its records",
+    )  # fmt: skip
+    parser.add_argument(
+        "--agree", nargs=2, metavar="RUN",
+        help="measure nothing: say whether two runs agree within the intervals that they state",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
@@ -123,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
     as_json = args.json
     if args.check is not None:
         return _check(Path(args.check), as_json)
+    if args.agree is not None:
+        return _agree(*args.agree, as_json)
     resumes = args.resume is not None
     args, out = _resumed(args)
     if resumes and _is_complete(out):
@@ -200,6 +206,22 @@ def _check(folder: Path, as_json: bool) -> int:
     else:
         print("\n".join(["Citable." if finished.citable else "Not citable:", *finished.why_not]))
     return DONE if finished.citable else FAILED
+
+
+def _agree(first: str, second: str, as_json: bool) -> int:
+    """Fails where a figure differs by more than both intervals say."""
+    from dataclasses import asdict
+
+    from sglang_hetero_spec.bench.results.agree import agreement
+
+    pairs = agreement(first, second)
+    if as_json:
+        print_json({"runs": [first, second], "figures": [asdict(pair) for pair in pairs]})
+    words = {True: "agree", False: "DIFFER", None: "not known"}
+    for pair in () if as_json else pairs:
+        one, other = ("-" if value is None else f"{value:.3f}" for value in (pair.first, pair.second))
+        print(f"{words[pair.agrees]:10} {pair.setting:6} {pair.name}: {one} and {other}")
+    return FAILED if any(pair.agrees is False for pair in pairs) else DONE
 
 
 def _print_json(folder: Path, finished: Finished) -> None:

@@ -110,6 +110,18 @@ def test_blocks_alternate_with_a_forgotten_cache_and_their_own_counters(whole: t
     assert {block.kv_bytes for block in blocks} == {1 << 28}
 
 
+def test_a_run_agrees_with_itself_and_is_checked(
+    whole: tuple[Path, dict[str, Fake]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(whole[0])
+    assert cli.main(["bench", "--agree", run, run]) == 0
+    out = capsys.readouterr().out
+    assert "accept length, hetero" in out and "DIFFER" not in out
+    assert cli.main(["bench", "--check", run]) == 1, "two repetitions are too few"
+    assert capsys.readouterr().out.startswith("Not citable:")
+    assert cli.main(["bench", "--agree", run, "/nowhere"]) == 2
+
+
 def test_a_difference_is_explained(command: list[str], servers: dict[str, Fake], tmp_path: Path) -> None:
     servers["hetero"].wrong = "sql"  # the oracle's drafter of one prompt of six
     run = tmp_path / "run"
