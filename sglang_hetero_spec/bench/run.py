@@ -86,13 +86,17 @@ class Run:
         self._save()
 
     def _warm_up(self, servers: Mapping[str, Peer], arms: Sequence[Arm]) -> None:
-        """The first requests of a server pay for what is built on first use; nobody measures them."""
+        """The first requests of a server pay for what is built on first use; nobody measures them.
+
+        One arm of those that route on the same server is enough: their drafters are the same.
+        """
+        first = {(arm.server, arm.drafter): arm for arm in reversed(arms)}
         tokens = min(self._plan.options.max_new_tokens, WARM_UP_TOKENS)
         warm = self._plan.work.warm_up
         for setting in self._plan.options.settings:
             busiest = len(warm) if setting.concurrency is None else setting.busiest(len(self._plan.work.items))
             items = list(warm) * -(-busiest // len(warm))
-            for arm in arms:
+            for arm in first.values():
                 bodies = [self._body(arm, item, number, 0, tokens) for number, item in enumerate(items)]
                 send_all(servers[arm.server], bodies, concurrency=busiest, on_answer=lambda _: None)
 

@@ -104,13 +104,22 @@ def _ratio(found: dict[str, Any], setting: str, pair: str) -> str:
     return words.with_interval(item["all"]["server_tokens_per_second"]) if item else ""
 
 
+def _order(metadata: dict[str, Any]) -> str:
+    """groups: arms whose servers were up together, where not all were."""
+    groups = metadata.get("groups")
+    if not isinstance(groups, list) or len(groups) < 2:
+        return "the arms alternating"
+    together = (" and ".join(clean(str(name)) for name in group) for group in groups if isinstance(group, list))
+    return f"alternating only among arms whose servers were up together ({'; '.join(together)})"
+
+
 def _facts(metadata: dict[str, Any]) -> str:
     workload = metadata.get("workload") if isinstance(metadata.get("workload"), dict) else {}
     facts = [f"Target: {words.target(metadata)}." if words.target(metadata) else "", _sentence(words.note(metadata))]
     if workload.get("num_prompts") is not None:
         facts.append(
             f"{workload['num_prompts']} prompts ({clean(str(workload.get('name', '')))}),"
-            f" {metadata.get('repetitions')} repetitions, the arms alternating."
+            f" {metadata.get('repetitions')} repetitions, {_order(metadata)}."
         )
     facts.append(f"Machine: {words.machine(metadata)}." if words.machine(metadata) else "")
     text = escaped(" ".join(fact for fact in facts if fact))

@@ -116,3 +116,11 @@ def test_words_of_what_is_not_known() -> None:
 def test_cells_are_escaped_once() -> None:
     assert escaped("a\\|b") == "a\\\\\\|b"
     assert table(["a"], [["b|c"]]).splitlines()[2] == "| b\\|c |"
+
+
+def test_arms_that_did_not_alternate_are_named() -> None:
+    from sglang_hetero_spec.bench.results.summary import _facts
+
+    metadata = {"workload": {"num_prompts": 3, "name": "w"}, "repetitions": 2}
+    assert "the arms alternating" in _facts({**metadata, "groups": [["none", "hetero"]]})
+    assert "up together (none and hetero; ngram)" in _facts({**metadata, "groups": [["none", "hetero"], ["ngram"]]})
