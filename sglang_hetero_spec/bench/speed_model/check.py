@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from sglang_hetero_spec.bench.speed_model.accept import accept_table
-from sglang_hetero_spec.bench.speed_model.fit import fit_servers
+from sglang_hetero_spec.bench.speed_model.fit import Observed, fit_servers, observe
 from sglang_hetero_spec.bench.speed_model.predict import Speed, measured, predict
 from sglang_hetero_spec.bench.speed_model.run_folder import Block, in_flight, settings_of
 
@@ -74,16 +74,17 @@ def splits(blocks: Sequence[Block]) -> list[Split]:
 
 
 def check(blocks: Sequence[Block]) -> list[Row]:
-    return [row for split in splits(blocks) for row in _rows(split, blocks)]
+    observed = observe(blocks)
+    return [row for split in splits(blocks) for row in _rows(split, observed)]
 
 
-def _rows(split: Split, blocks: Sequence[Block]) -> Iterator[Row]:
-    seen = [block for block in blocks if split.fit(block)]
-    costs, table = fit_servers(seen), accept_table(request for block in seen for request in block.requests)
+def _rows(split: Split, observed: Sequence[Observed]) -> Iterator[Row]:
+    seen = [one for one in observed if split.fit(one.block)]
+    costs, table = fit_servers(seen), accept_table(request for one in seen for request in one.block.requests)
     held: dict[tuple[str, str], list[Block]] = {}
-    for block in blocks:
-        if not split.fit(block):
-            held.setdefault((block.arm, block.setting), []).append(block)
+    for one in observed:
+        if not split.fit(one.block):
+            held.setdefault((one.block.arm, one.block.setting), []).append(one.block)
     for (arm, setting), repetitions in held.items():
         found = [predict(block, costs, table) for block in repetitions]
         why_not = next((one for one in found if isinstance(one, str)), None)

@@ -13,7 +13,7 @@ The seconds are found by non-negative least squares (scipy): nothing takes less 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,8 +83,11 @@ class Equation:
     scale: float
 
 
-def fit_costs(equations: Iterable[Equation]) -> Costs:
-    """The non-negative seconds that leave the smallest sum of squared errors, each relative to its scale."""
+def fit_costs(equations: Iterable[Equation], without: Collection[tuple[str, str]] = ()) -> Costs:
+    """The non-negative seconds that leave the smallest sum of squared errors, each relative to its scale.
+
+    without: (part, term) that are to cost nothing, because the equations cannot tell them from others.
+    """
     equations = list(equations)
     parts = list(dict.fromkeys(part for equation in equations for part in equation.parts))
     starts = np.cumsum([0, *(len(terms_of(part)) for part in parts)])
@@ -94,7 +97,7 @@ def fit_costs(equations: Iterable[Equation]) -> Costs:
         seconds[row] = equation.seconds / equation.scale
         for part in equation.parts:
             start = starts[parts.index(part)]
-            counts = equation.counts.of(part)
+            counts = equation.counts.of(part) * [(part, term) not in without for term in terms_of(part)]
             matrix[row, start : start + len(counts)] = counts / equation.scale
     found = _solve(matrix, seconds)
     return Costs({part: found[starts[i] : starts[i + 1]] for i, part in enumerate(parts)})

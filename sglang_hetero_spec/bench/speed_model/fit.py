@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from sglang_hetero_spec.bench.records import BlockRecord, RequestRecord
 from sglang_hetero_spec.bench.speed_model.accept import NOBODY, Accept, accept_of, drafter_of
@@ -19,24 +20,47 @@ from sglang_hetero_spec.bench.speed_model.costs import (
 from sglang_hetero_spec.bench.speed_model.run_folder import Block
 from sglang_hetero_spec.bench.speed_model.simulate import Job, simulate
 
-ROUNDS = 3  # where requests arrive by the clock, who shares a batch depends on the costs
+ROUNDS = 2
+ENOUGH = 1.5
 
 
-def fit_servers(blocks: Sequence[Block]) -> dict[str, Costs]:
+@dataclass(frozen=True)
+class Observed:
+    """A block and what it says of costs; None where requests arrive by the clock, and who shares a batch depends on
+    the costs themselves."""
+
+    block: Block
+    equations: tuple[Equation, ...] | None
+
+
+def observe(blocks: Sequence[Block]) -> list[Observed]:
+    return [Observed(one, tuple(_equations(one, Costs({}))) if one.in_flight is not None else None) for one in blocks]
+
+
+def fit_servers(observed: Sequence[Observed]) -> dict[str, Costs]:
     """Of each server that has a block with a fixed number in flight: only those say what the rest of the time costs."""
-    servers = dict.fromkeys(block.server for block in blocks if block.in_flight is not None)
-    return {server: fit_server([block for block in blocks if block.server == server]) for server in servers}
+    servers = dict.fromkeys(one.block.server for one in observed if one.equations is not None)
+    return {server: _fit([one for one in observed if one.block.server == server]) for server in servers}
 
 
-def fit_server(blocks: Sequence[Block]) -> Costs:
+def _fit(observed: Sequence[Observed]) -> Costs:
     """The costs that the blocks of one server agree on best, errors taken relative to each block's seconds."""
-    costs = Costs({})
-    rounds = ROUNDS if any(block.in_flight is None for block in blocks) else 1
-    for number in range(rounds):
-        # Not before costs are known from the others is there a way to simulate arrivals by the clock.
-        usable = [block for block in blocks if block.in_flight is not None or number > 0]
-        costs = fit_costs(equation for block in usable for equation in _equations(block, costs))
+    known = [equation for one in observed for equation in one.equations or ()]
+    costs = fit_costs(known, _alike(known))
+    by_clock = [one.block for one in observed if one.equations is None]
+    for _ in range(ROUNDS if by_clock else 0):
+        more = [equation for block in by_clock for equation in _equations(block, costs)]
+        costs = fit_costs(known + more, _alike(known + more))
     return costs
+
+
+def _alike(equations: Sequence[Equation]) -> tuple[tuple[str, str], ...]:
+    """The context is no term where all blocks have about as much for each request: then it is another word for the
+    number of requests."""
+    each = [
+        one.counts.context / one.counts.requests for one in equations if TARGET in one.parts and one.counts.requests
+    ]
+    return () if each and max(each) > ENOUGH * min(each) else ((TARGET, "context"),)
 
 
 def forwards(block: Block) -> float | None:

@@ -93,7 +93,8 @@ class Ranges:
     bandwidth, arithmetic: shares of the data sheet's. gap: seconds a layer beyond its bytes or operations (kernels that
     start and end, inside a CUDA graph); launch: seconds a forward (start of the graph, sampling); all_reduce: seconds
     each, two a layer; host: seconds a step that the device waits for the host; speculation: the same where it drafts
-    and verifies (split, merge, accept, commit). eager_gap, eager_launch: gap and launch of a forward that is no CUDA graph.
+    and verifies (split, merge, accept, commit). eager_gap, eager_launch: gap and launch of
+    a forward that is no CUDA graph.
     """
 
     bandwidth: tuple[float, float] = (0.65, 0.92)

@@ -12,7 +12,7 @@ from sglang_hetero_spec.bench.records import RequestRecord
 from sglang_hetero_spec.bench.speed_model import check, expect, words
 from sglang_hetero_spec.bench.speed_model.carried import TaskAccepts, task_accepts
 from sglang_hetero_spec.bench.speed_model.costs import terms_of
-from sglang_hetero_spec.bench.speed_model.fit import fit_servers, forwards
+from sglang_hetero_spec.bench.speed_model.fit import fit_servers, forwards, observe
 from sglang_hetero_spec.bench.speed_model.published import compared
 from sglang_hetero_spec.bench.speed_model.roofline import Efficiency, Ranges
 from sglang_hetero_spec.bench.speed_model.run_folder import Block, read_run, settings_of
@@ -34,7 +34,7 @@ def section(run_folder: str | Path) -> dict[str, Any]:
 
 
 def _fit(blocks: Sequence[Block]) -> dict[str, Any]:
-    servers = fit_servers(blocks)
+    servers = fit_servers(observe(blocks))
     if not servers:
         return {"servers": None, "why_not": "no block has a fixed number of requests in flight."}
     steps = [

@@ -25,7 +25,8 @@ from sglang_hetero_spec.bench.speed_model.costs import Counts, summed
 @dataclass(frozen=True)
 class Job:
     """A request. steps: verify steps it needs; tokens_per_step: by how much its context grows in each; width: its
-    tokens in a verify forward; arrival: seconds since the block's start, None where it is sent when another one ends."""
+    tokens in a verify forward; arrival: seconds since the block's start, None where it is sent when another one
+    ends."""
 
     drafter: str
     prompt_tokens: int

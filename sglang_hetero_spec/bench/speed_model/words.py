@@ -6,9 +6,10 @@ from sglang_hetero_spec.bench.speed_model.expect import ANSWER, PROMPT
 from sglang_hetero_spec.bench.speed_model.roofline import Ranges
 
 FITTED = (
-    "A verify forward costs a + b x tokens in it + c x tokens of context; a proposal a + b x requests + c x prompt"
-    " tokens that its drafter has to read; host work and scheduling a + b x requests; a prefill a + b x prompt tokens. All"
-    " seconds are fitted, none may be negative.",
+    "A verify forward costs a + b x tokens in it + c x tokens of context (c only where blocks"
+    " differ in it); a proposal a + b x requests + c x prompt"
+    " tokens that its drafter has to read; host work and scheduling a + b x requests; a prefill a + b x prompt tokens."
+    " All seconds are fitted, none may be negative.",
     "A block is simulated step by step: requests that have arrived are read first, nothing else runs meanwhile; then"
     " all that run are drafted for, each drafter in turn, and verified in one forward as wide as the widest draft.",
     "A request needs as many steps as its tokens take at the mean accept length of its drafter on its task.",
@@ -25,10 +26,10 @@ def expected(ranges: Ranges, has_run: bool) -> tuple[str, ...]:
         return f"{100 * pair[0]:.0f} to {100 * pair[1]:.0f}%"
 
     def micro(pair: tuple[float, float]) -> str:
-        return f"{1e6 * pair[0]:.0f} to {1e6 * pair[1]:.0f} µs"
+        return f"{1e6 * pair[0]:.0f} to {1e6 * pair[1]:.0f} us"
 
     def milli(pair: tuple[float, float]) -> str:
-        return f"{1e3 * pair[0]:.1f} to {1e3 * pair[1]:.1f} ms"
+        return f"{1e3 * pair[0]:.2g} to {1e3 * pair[1]:.2g} ms"
 
     return (
         *(
@@ -40,9 +41,9 @@ def expected(ranges: Ranges, has_run: bool) -> tuple[str, ...]:
             else ()
         ),
         f"Every request has a prompt of {PROMPT} tokens and an answer of {ANSWER}; no prefix is found in the cache.",
-        "8B is in bf16 on one H100; 70B in bf16 on four, tensor-parallel, since 141 GB of weights leave no room for KV on"
-        " two. (In fp8 on two, 70B is as fast within a tenth.) Drafters are in bf16 and sharded like the target, as"
-        " SGLang does it; KV is in bf16.",
+        "8B is in bf16 on one H100; 70B in bf16 on four, tensor-parallel, since 141 GB of weights leave hardly any"
+        " room for KV on two. (In fp8 on two, 70B is as fast within a tenth.) Drafters are in bf16 and sharded like the"
+        " target, as SGLang does it; KV is in bf16.",
         f"A forward takes the longer of bytes / (3.35 TB/s x {percent(ranges.bandwidth)}) and operations /"
         f" (989 TFLOP/s, fp8 1979, x {percent(ranges.arithmetic)}), and in a CUDA graph {micro(ranges.gap)} a layer and"
         f" {milli(ranges.launch)} more; with several H100s two all-reduces a layer of {micro(ranges.all_reduce)} and"
@@ -61,8 +62,8 @@ def expected(ranges: Ranges, has_run: bool) -> tuple[str, ...]:
 
 PUBLISHED = (
     "Speculation in the published figures is SGLang's STANDALONE, with one draft forward a step more than it has"
-    " drafts; prefill is left out, so the model may be above them. The range of the seconds that speculation itself costs a"
-    " step was chosen with the H100 figure in view: that row is no test, the rows without a drafter are.",
-    "The figures of the RTX A6000 are above what its bandwidth allows for 8 requests in bf16, drafter or not: something"
-    " else was counted there.",
+    " drafts; prefill is left out, so the model may be above them. The range of the seconds that speculation itself"
+    " costs a step was chosen with the H100 figure in view: that row is no test, the rows without a drafter are.",
+    "Without a drafter the figure of the RTX A6000 takes all of its data sheet's bandwidth for the weights alone, which"
+    " no server has: that card's rows can hardly be of 8 requests in bf16.",
 )
