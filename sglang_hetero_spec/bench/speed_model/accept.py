@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from sglang_hetero_spec.bench.records import RequestRecord
 
 NOBODY = ""  # who drafts where nobody does
@@ -12,20 +14,21 @@ NOBODY = ""  # who drafts where nobody does
 
 @dataclass(frozen=True)
 class Accept:
-    """Sums over requests. steps: verify steps (where nobody drafts: decode steps); tokens: committed by them, which
-    is all completion tokens but each request's first, the prefill's; proposed: draft tokens verified."""
+    """Of requests with verify steps. steps: those (where nobody drafts: decode steps); tokens: committed by them, which
+    is all completion tokens but each request's first, the prefill's; proposed: draft tokens verified. each: (steps,
+    tokens) of each request."""
 
-    requests: int = 0
     steps: int = 0
     tokens: int = 0
     proposed: int = 0
+    each: tuple[tuple[int, int], ...] = ()
 
     def __add__(self, other: Accept) -> Accept:
         return Accept(
-            self.requests + other.requests,
             self.steps + other.steps,
             self.tokens + other.tokens,
             self.proposed + other.proposed,
+            self.each + other.each,
         )
 
     @property
@@ -38,6 +41,13 @@ class Accept:
         """Tokens of a request in a verify forward: its draft tokens and the last committed one."""
         return 1 + self.proposed / self.steps
 
+    def drawn(self, generator: np.random.Generator) -> float:
+        """Tokens per step of one of the requests, of longer ones more often: as many steps are then expected for a
+        token as all of them needed."""
+        steps, tokens = np.array(self.each, dtype=float).T
+        one = generator.choice(len(tokens), p=tokens / tokens.sum())
+        return float(tokens[one] / steps[one])
+
 
 def drafter_of(record: RequestRecord) -> str:
     """Who drafted: the pool's drafter, `(arm)` where the server has one way only, NOBODY where nobody did."""
@@ -48,9 +58,10 @@ def drafter_of(record: RequestRecord) -> str:
 
 def accept_of(record: RequestRecord) -> Accept:
     decoded = max(record.completion_tokens - 1, 0)
-    if drafter_of(record) == NOBODY:
-        return Accept(1, decoded, decoded, 0)
-    return Accept(1, record.verify_steps or 0, decoded, record.proposed or 0)
+    steps = decoded if drafter_of(record) == NOBODY else record.verify_steps or 0
+    if not steps or not decoded:
+        return Accept()
+    return Accept(steps, decoded, record.proposed or 0, ((steps, decoded),))
 
 
 def accept_table(records: Iterable[RequestRecord]) -> dict[tuple[str, str], Accept]:

@@ -86,7 +86,9 @@ def _rows(split: Split, observed: Sequence[Observed]) -> Iterator[Row]:
         if not split.fit(one.block):
             held.setdefault((one.block.arm, one.block.setting), []).append(one.block)
     for (arm, setting), repetitions in held.items():
-        found = [predict(block, costs, table) for block in repetitions]
+        # Where the number in flight is fixed, every repetition is asked the same.
+        asked = repetitions[:1] if in_flight(setting) else repetitions
+        found = [predict(block, costs, table) for block in asked] * (len(repetitions) // len(asked))
         why_not = next((one for one in found if isinstance(one, str)), None)
         real = [measured(block) for block in repetitions]
         single = [one.tokens_per_second for one in real]

@@ -2,7 +2,8 @@
 
 A part of a server's time is linear in a few counts of the work that was done (`PARTS`):
 
-- target: a verify forward costs a + b * tokens in it + c * tokens of context that its requests have;
+- target: a verify forward costs a, something more with more than one token (where a CPU multiplies matrices, not a
+  vector and a matrix), and b * tokens in it + c * tokens of context that its requests have;
 - host: a step costs a + b * requests in it;
 - rest (what the wall clock sees beside steps): a for each prefill forward, b for each prompt token, and what the
   scheduler does between steps, a for each step and b for each request in it;
@@ -21,7 +22,7 @@ from scipy.optimize import nnls
 
 TARGET, HOST, REST, DRAFT = "target", "host", "rest", "draft:"
 PARTS: Mapping[str, tuple[str, ...]] = {
-    TARGET: ("steps", "tokens", "context"),
+    TARGET: ("steps", "wide_steps", "tokens", "context"),
     HOST: ("steps", "requests"),
     REST: ("prefills", "prompt_tokens", "steps", "requests"),
     DRAFT: ("proposals", "drafted", "read"),
@@ -36,12 +37,13 @@ def terms_of(part: str) -> tuple[str, ...]:
 class Counts:
     """Work done in a block or a step of it.
 
-    steps: verify forwards; tokens: in them, padding included; context: committed tokens of the requests in them;
-    requests: in them; prefills: prefill forwards; prompt_tokens: in those; drafts: by drafter, (proposals, requests
-    drafted for, prompt tokens read).
+    steps: verify forwards; wide_steps: those of more than one token; tokens: in them, padding included; context:
+    committed tokens of the requests in them; requests: in them; prefills: prefill forwards; prompt_tokens: in those;
+    drafts: by drafter, (proposals, requests drafted for, prompt tokens read).
     """
 
     steps: float = 0.0
+    wide_steps: float = 0.0
     tokens: float = 0.0
     context: float = 0.0
     requests: float = 0.0
@@ -56,15 +58,24 @@ class Counts:
         return np.array([getattr(self, name) for name in PARTS[part]])
 
     @property
+    def mostly_single(self) -> bool:
+        """Whether most forwards have a single token."""
+        return self.wide_steps < self.steps / 2
+
+    @property
     def parts(self) -> tuple[str, ...]:
         return (TARGET, HOST, REST, *(DRAFT + name for name in self.drafts))
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of each term of each part, [terms]; a part that is not there was not seen and costs nothing by itself."""
+    """Seconds of each term of each part, [terms]; a part that is not there was not seen and costs nothing by itself.
+
+    single: whether blocks were seen most of whose forwards have a single token.
+    """
 
     parts: Mapping[str, np.ndarray]
+    single: bool = True
 
     def seconds(self, counts: Counts) -> float:
         return float(sum(self.parts[part] @ counts.of(part) for part in counts.parts if part in self.parts))
@@ -115,7 +126,7 @@ def _solve(matrix: np.ndarray, seconds: np.ndarray) -> np.ndarray:
 def summed(many: Sequence[Counts]) -> Counts:
     total = Counts()
     for counts in many:
-        for name in ("steps", "tokens", "context", "requests", "prefills", "prompt_tokens"):
+        for name in ("steps", "wide_steps", "tokens", "context", "requests", "prefills", "prompt_tokens"):
             setattr(total, name, getattr(total, name) + getattr(counts, name))
         for drafter, row in counts.drafts.items():
             old = total.drafts.setdefault(drafter, [0.0, 0.0, 0.0])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sglang_hetero_spec.bench.records import BlockRecord, RequestRecord
-from sglang_hetero_spec.bench.speed_model.accept import NOBODY, Accept, accept_of, drafter_of
+from sglang_hetero_spec.bench.speed_model.accept import accept_of, drafter_of
 from sglang_hetero_spec.bench.speed_model.costs import (
     DRAFT,
     HOST,
@@ -46,50 +46,52 @@ def fit_servers(observed: Sequence[Observed]) -> dict[str, Costs]:
 def _fit(observed: Sequence[Observed]) -> Costs:
     """The costs that the blocks of one server agree on best, errors taken relative to each block's seconds."""
     known = [equation for one in observed for equation in one.equations or ()]
-    costs = fit_costs(known, _alike(known))
+    costs = _solve(known)
     by_clock = [one.block for one in observed if one.equations is None]
     for _ in range(ROUNDS if by_clock else 0):
         more = [equation for block in by_clock for equation in _equations(block, costs)]
-        costs = fit_costs(known + more, _alike(known + more))
+        costs = _solve(known + more)
     return costs
 
 
-def _alike(equations: Sequence[Equation]) -> tuple[tuple[str, str], ...]:
-    """The context is no term where all blocks have about as much for each request: then it is another word for the
-    number of requests."""
-    each = [
-        one.counts.context / one.counts.requests for one in equations if TARGET in one.parts and one.counts.requests
-    ]
-    return () if each and max(each) > ENOUGH * min(each) else ((TARGET, "context"),)
+def _solve(equations: Sequence[Equation]) -> Costs:
+    """Terms that these equations cannot tell from others are left out: the context, where all blocks have about as much
+    of it for each request; that a forward has more than one token, where nearly all have, or nearly none."""
+    counts = [one.counts for one in equations if TARGET in one.parts and one.counts.requests]
+    each = [one.context / one.requests for one in counts]
+    without = [] if each and max(each) > ENOUGH * min(each) else [(TARGET, "context")]
+    single = {one.mostly_single for one in counts}
+    if len(single) < 2:
+        without.append((TARGET, "wide_steps"))
+    return replace(fit_costs(equations, without), single=True in single)
 
 
 def forwards(block: Block) -> float | None:
     """Verify forwards that the simulation has in it; None where arrivals by the clock make that a matter of costs."""
     if block.in_flight is None:
         return None
-    jobs = [job(one, _own(one), by_clock=False) for one in block.requests]
+    jobs = [own_job(one, by_clock=False) for one in block.requests]
     return simulate(jobs, block.in_flight, lambda _: 0.0).counts.steps
 
 
-def job(record: RequestRecord, accept: Accept, *, by_clock: bool) -> Job:
-    """The request as the model sees it, if its verify steps bring as many tokens as those of `accept` did."""
+def job(record: RequestRecord, tokens_per_step: float, width: float, *, by_clock: bool) -> Job:
+    """The request as the model sees it, if each of its verify steps brings so many tokens and takes so many."""
     decoded = record.completion_tokens - 1
-    drafter = drafter_of(record)
-    per_step = 1.0 if drafter == NOBODY else accept.tokens_per_step
-    return Job(
-        drafter=drafter,
-        prompt_tokens=record.prompt_tokens,
-        steps=max(1, round(decoded / per_step)) if decoded > 0 else 0,
-        tokens_per_step=per_step,
-        width=1.0 if drafter == NOBODY else accept.width,
-        arrival=record.start if by_clock else None,
-    )
+    steps = max(1, round(decoded / tokens_per_step)) if decoded > 0 else 0
+    arrival = record.start if by_clock else None
+    return Job(drafter_of(record), record.prompt_tokens, steps, tokens_per_step, width, arrival)
+
+
+def own_job(record: RequestRecord, *, by_clock: bool) -> Job:
+    """With the steps that it did take."""
+    own = accept_of(record)
+    return job(record, *((own.tokens_per_step, own.width) if own.steps else (1.0, 1.0)), by_clock=by_clock)
 
 
 def _equations(block: Block, costs: Costs) -> Iterator[Equation]:
     """One for each clock that the server had; where it had none, what the client saw."""
     by_clock = block.in_flight is None
-    jobs = [job(one, _own(one), by_clock=by_clock) for one in block.requests]
+    jobs = [own_job(one, by_clock=by_clock) for one in block.requests]
     counts = simulate(jobs, block.in_flight, costs.seconds).counts
     record, scale = block.record, block.record.seconds
     if record.target_seconds is None:
@@ -106,11 +108,6 @@ def _equations(block: Block, costs: Costs) -> Iterator[Equation]:
         yield Equation((DRAFT + drafter,), counts, seconds, scale)
     if not by_clock:
         yield Equation((REST,), counts, max(record.seconds - timed, 0.0), scale)
-
-
-def _own(record: RequestRecord) -> Accept:
-    own = accept_of(record)
-    return own if own.steps else Accept(1, 1, 1, 0)
 
 
 def _drafter_seconds(record: BlockRecord, counts: Counts) -> Mapping[str, float]:

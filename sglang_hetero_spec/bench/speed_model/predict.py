@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from sglang_hetero_spec.bench.records import RequestRecord
 from sglang_hetero_spec.bench.speed_model.accept import NOBODY, Accept, drafter_of, missing
 from sglang_hetero_spec.bench.speed_model.costs import Costs
 from sglang_hetero_spec.bench.speed_model.fit import job
 from sglang_hetero_spec.bench.speed_model.run_folder import Block
-from sglang_hetero_spec.bench.speed_model.simulate import simulate
+from sglang_hetero_spec.bench.speed_model.simulate import Job, simulate
 
-_ALONE = Accept(1, 1, 1, 0)
+DRAWS = 6  # of how far each request's drafts are right
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,27 @@ def predict(block: Block, costs: Mapping[str, Costs], table: Mapping[tuple[str, 
     unknown = sorted(name for name in {drafter_of(one) for one in block.requests} if not _knows(mine, name))
     if unknown:
         return f"the other blocks do not say what drafter `{unknown[0]}` costs."
-    by_clock = block.in_flight is None
-    jobs = [job(one, table.get((drafter_of(one), one.task), _ALONE), by_clock=by_clock) for one in block.requests]
-    trace = simulate(jobs, block.in_flight, mine.seconds)
-    return Speed(block.tokens / trace.busy, sum(trace.waits) / len(trace.waits))
+    generator = np.random.default_rng(0)
+    traces = [
+        simulate([_drawn(one, table, generator, block) for one in block.requests], block.in_flight, mine.seconds)
+        for _ in range(DRAWS)
+    ]
+    if traces[0].counts.mostly_single and not mine.single:
+        return "the other blocks do not say what a forward of a single token costs."
+    waits = [wait for trace in traces for wait in trace.waits]
+    busy = sum(trace.busy for trace in traces) / DRAWS
+    return Speed(block.tokens / busy, sum(waits) / len(waits))
+
+
+def _drawn(
+    record: RequestRecord, table: Mapping[tuple[str, str], Accept], generator: np.random.Generator, block: Block
+) -> Job:
+    """The request, as right as one of the same drafter and task that was seen."""
+    by_clock, drafter = block.in_flight is None, drafter_of(record)
+    accept = table.get((drafter, record.task))
+    if drafter == NOBODY or accept is None:
+        return job(record, 1.0, 1.0, by_clock=by_clock)
+    return job(record, accept.drawn(generator), accept.width, by_clock=by_clock)
 
 
 def _knows(costs: Costs, drafter: str) -> bool:

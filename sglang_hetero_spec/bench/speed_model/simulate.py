@@ -9,7 +9,7 @@ What it assumes of the server, and where build/profile/mixed.py, which has the s
   token is the prefill's. (mixed.py has that as seconds per token.)
 - Where so many are in flight, the next one is sent when one ends. The others do one step more before it is there; where
   there are none, the server does not wait for it.
-- A request takes as many steps as its tokens need at its drafter's mean tokens per step on its task, rounded.
+- A step brings a request as many tokens as every other step of it does.
 """
 
 from __future__ import annotations
@@ -126,9 +126,11 @@ class _Block:
                 row = drafts.setdefault(job.drafter, [1.0, 0.0, 0.0])
                 row[1] += 1
                 row[2] += 0 if one.read else job.prompt_tokens
+        tokens = len(jobs) * max(job.width for job in jobs)
         return Counts(
             steps=1,
-            tokens=len(jobs) * max(job.width for job in jobs),
+            wide_steps=1 if tokens > 1 else 0,
+            tokens=tokens,
             context=sum(one.context for one in self._running),
             requests=len(jobs),
             drafts=drafts,

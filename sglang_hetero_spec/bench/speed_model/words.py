@@ -6,13 +6,13 @@ from sglang_hetero_spec.bench.speed_model.expect import ANSWER, PROMPT
 from sglang_hetero_spec.bench.speed_model.roofline import Ranges
 
 FITTED = (
-    "A verify forward costs a + b x tokens in it + c x tokens of context (c only where blocks"
-    " differ in it); a proposal a + b x requests + c x prompt"
+    "A verify forward costs a, something more with more than one token, and b x tokens in it + c x tokens of context (c"
+    " only where blocks differ in it); a proposal a + b x requests + c x prompt"
     " tokens that its drafter has to read; host work and scheduling a + b x requests; a prefill a + b x prompt tokens."
     " All seconds are fitted, none may be negative.",
     "A block is simulated step by step: requests that have arrived are read first, nothing else runs meanwhile; then"
     " all that run are drafted for, each drafter in turn, and verified in one forward as wide as the widest draft.",
-    "A request needs as many steps as its tokens take at the mean accept length of its drafter on its task.",
+    "A request's accept length is that of another one of its drafter on its task, drawn at random (mean of 6 draws).",
     "Known beforehand: the prompts, their tasks and lengths, who drafts for whom, when requests arrive, and how long"
     " the answers are. Not known: seconds and accept rates of what is held out.",
     "Adapters of one base are counted as drafters that propose one after the other, which is too dear for them.",

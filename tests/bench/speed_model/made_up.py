@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from sglang_hetero_spec.bench.records import BlockRecord, RequestRecord, write_blocks, write_requests
-from sglang_hetero_spec.bench.speed_model.accept import accept_of
 from sglang_hetero_spec.bench.speed_model.costs import DRAFT, HOST, REST, TARGET, Costs
-from sglang_hetero_spec.bench.speed_model.fit import job
+from sglang_hetero_spec.bench.speed_model.fit import own_job
 from sglang_hetero_spec.bench.speed_model.run_folder import in_flight
 from sglang_hetero_spec.bench.speed_model.simulate import simulate
 
@@ -20,7 +19,7 @@ TASKS = ("code", "sums", "talk")
 DRAFTS = 4  # a step
 COSTS = Costs(
     {
-        TARGET: np.array([0.020, 0.0010, 0.0]),
+        TARGET: np.array([0.020, 0.005, 0.0010, 0.0]),
         HOST: np.array([0.0004, 0.0001]),
         REST: np.array([0.012, 0.0008, 0.0007, 0.0001]),
         **{DRAFT + task: np.array([0.002 * (1 + n), 0.0004, 1e-4]) for n, task in enumerate(TASKS)},
@@ -36,7 +35,7 @@ class MadeUp:
     settings: tuple[str, ...] = ("c1", "c2", "c4", "c8")
     arms: tuple[str, ...] = ("none", "hetero", "hetero-random")
     repetitions: int = 2
-    prompts: int = 36
+    prompts: int = 24
     read: int = 1  # times as long prompts
     noise: float = 0.0
     counters: bool = True
@@ -124,9 +123,7 @@ class MadeUp:
         generator: np.random.Generator,
     ) -> tuple[list[RequestRecord], BlockRecord]:
         by_clock = in_flight(setting) is None
-        trace = simulate(
-            [job(one, accept_of(one), by_clock=by_clock) for one in asked], in_flight(setting), self.costs.seconds
-        )
+        trace = simulate([own_job(one, by_clock=by_clock) for one in asked], in_flight(setting), self.costs.seconds)
         off = generator.normal(1.0, self.noise, 3) if self.noise else np.ones(3)
         seconds = {part: float(self.costs.parts[part] @ trace.counts.of(part)) for part in trace.counts.parts}
         drafts = {part.removeprefix(DRAFT): off[1] * time for part, time in seconds.items() if part.startswith(DRAFT)}

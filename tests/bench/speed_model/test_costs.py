@@ -20,14 +20,14 @@ from sglang_hetero_spec.bench.speed_model.costs import (
 
 
 def some_counts(seed: int) -> Counts:
-    one = np.random.default_rng(seed).integers(1, 100, 9).astype(float)
-    return Counts(*one[:6], drafts={"a": [float(value) for value in one[6:]]})
+    one = np.random.default_rng(seed).integers(1, 100, 10).astype(float)
+    return Counts(*one[:7], drafts={"a": [float(value) for value in one[7:]]})
 
 
 def test_what_was_put_in_is_found_again() -> None:
     known = Costs(
         {
-            TARGET: np.array([0.02, 0.001, 1e-6]),
+            TARGET: np.array([0.02, 0.01, 0.001, 1e-6]),
             HOST: np.array([1e-3, 1e-4]),
             REST: np.array([0.01, 2e-4, 1e-3, 0.0]),
             DRAFT + "a": np.array([2e-3, 1e-4, 0.0]),
@@ -45,7 +45,7 @@ def test_what_was_put_in_is_found_again() -> None:
 
 def test_one_clock_for_all_parts_gives_the_sum() -> None:
     counts = [some_counts(seed) for seed in range(12)]
-    known = Costs({TARGET: np.array([0.02, 0.001, 0.0]), REST: np.array([0.01, 2e-4, 0.0, 0.0])})
+    known = Costs({TARGET: np.array([0.02, 0.0, 0.001, 0.0]), REST: np.array([0.01, 2e-4, 0.0, 0.0])})
     found = fit_costs(Equation((TARGET, REST), one, known.seconds(one), 1.0) for one in counts)
     for one in counts:
         assert found.seconds(one) == pytest.approx(known.seconds(one), rel=1e-6)

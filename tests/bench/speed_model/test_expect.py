@@ -132,7 +132,7 @@ def test_what_a_run_says_of_tasks() -> None:
     asked = MadeUp()._requests("hetero", "c1", 0)
     found = task_accepts(asked, 300)
     assert found.tasks == found.drafters == ("code", "sums", "talk")
-    assert found.requests == 36
+    assert found.requests == 24
     mine = [one for one in asked if one.task == "sums"]
     exact = sum(one.correct for one in mine) / sum(one.verify_steps for one in mine) + 1
     assert found.lengths(4)[0, 1] == pytest.approx(exact)

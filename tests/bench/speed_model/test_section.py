@@ -24,7 +24,7 @@ def test_whole(tmp_path: Path) -> None:
     found = section(MadeUp(arms=("none", "hetero", "standalone", "hetero-random"), noise=0.02).write(tmp_path))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["fit"]["forwards"]["largest_error"] == 0
-    assert found["check"]["summary"]["setting"]["predicted"] == 16
+    assert found["check"]["summary"]["setting"]["predicted"] == 15
     assert found["expect"]["left_out"] == []
     text = render_markdown(found)
     assert "each setting in turn" in text

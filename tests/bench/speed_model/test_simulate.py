@@ -22,7 +22,7 @@ def seconds(counts: Counts) -> float:
 def test_one_request() -> None:
     trace = simulate([PLAIN], 1, seconds)
     assert trace.counts == Counts(
-        steps=3, tokens=3, context=11 + 12 + 13, requests=3, prefills=1, prompt_tokens=10, drafts={}
+        steps=3, wide_steps=0, tokens=3, context=11 + 12 + 13, requests=3, prefills=1, prompt_tokens=10, drafts={}
     )
     assert trace.busy == 13.0
     assert trace.waits == (13.0,)
@@ -32,6 +32,7 @@ def test_a_drafter_reads_the_prompt_in_its_first_proposal_only() -> None:
     trace = simulate([CHAIN, CHAIN], 2, seconds)
     assert trace.counts.drafts == {"a": [2.0, 4.0, 20.0]}
     assert trace.counts.tokens == 2 * 2 * 5
+    assert trace.counts.wide_steps == 2
     assert trace.counts.context == 2 * (11 + 14)
 
 
