@@ -93,21 +93,24 @@ def _equations(block: Block, costs: Costs) -> Iterator[Equation]:
     by_clock = block.in_flight is None
     jobs = [own_job(one, by_clock=by_clock) for one in block.requests]
     counts = simulate(jobs, block.in_flight, costs.seconds).counts
-    record, scale = block.record, block.record.seconds
-    if record.target_seconds is None:
-        if not by_clock:
-            yield Equation(tuple(part for part in counts.parts if part != HOST), counts, record.seconds, scale)
-            yield from _first_tokens(block)
-        return
-    timed = record.target_seconds + (record.host_seconds or 0.0)
-    yield Equation((TARGET,), counts, record.target_seconds, scale)
-    if record.host_seconds is not None:
-        yield Equation((HOST,), counts, record.host_seconds, scale)
-    for drafter, seconds in _drafter_seconds(record, counts).items():
-        timed += seconds
-        yield Equation((DRAFT + drafter,), counts, seconds, scale)
-    if not by_clock:
-        yield Equation((REST,), counts, max(record.seconds - timed, 0.0), scale)
+    timed = _timed(block.record, counts)
+    for part, seconds in timed.items():
+        yield Equation((part,), counts, seconds, block.record.seconds)
+    if by_clock:
+        return  # the rest has waiting in it
+    # Host work that no clock tells from the target's is told by the same counts as the scheduler's.
+    others = tuple(part for part in counts.parts if part not in timed and part != HOST)
+    left = max(block.record.seconds - sum(timed.values()), 0.0)
+    yield Equation(others, counts, left, block.record.seconds)
+    if TARGET not in timed:
+        yield from _first_tokens(block)
+
+
+def _timed(record: BlockRecord, counts: Counts) -> dict[str, float]:
+    """Seconds of the parts that have a clock of their own."""
+    clocks = {TARGET: record.target_seconds, HOST: record.host_seconds}
+    found = {part: seconds for part, seconds in clocks.items() if seconds is not None}
+    return found | {DRAFT + name: seconds for name, seconds in _drafter_seconds(record, counts).items()}
 
 
 def _drafter_seconds(record: BlockRecord, counts: Counts) -> Mapping[str, float]:

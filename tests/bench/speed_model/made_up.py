@@ -29,16 +29,18 @@ COSTS = Costs(
 
 @dataclass(frozen=True)
 class MadeUp:
-    """accept: drafts found right a step, (drafter, task) -> mean; noise: relative, of every clock; counters: whether
-    the server has any; server_of: by arm, where it is not one for all."""
+    """noise: relative, of every clock. counters: whether the server has any; step_counters: whether they tell the
+    target's forwards and the host's work apart. server_of: by arm, where it is not one for all. read: how many times
+    longer prompts are."""
 
     settings: tuple[str, ...] = ("c1", "c2", "c4", "c8")
     arms: tuple[str, ...] = ("none", "hetero", "hetero-random")
     repetitions: int = 2
     prompts: int = 24
-    read: int = 1  # times as long prompts
+    read: int = 1
     noise: float = 0.0
     counters: bool = True
+    step_counters: bool = True
     histograms: bool = True
     costs: Costs = COSTS
     server_of: Mapping[str, str] = field(default_factory=dict)
@@ -137,8 +139,8 @@ class MadeUp:
             seconds=wall,
             peak_load=None,
             draft_seconds=sum(drafts.values()) if self.counters else None,
-            target_seconds=seconds[TARGET] * off[0] if self.counters else None,
-            host_seconds=seconds[HOST] if self.counters else None,
+            target_seconds=seconds[TARGET] * off[0] if self.counters and self.step_counters else None,
+            host_seconds=seconds[HOST] if self.counters and self.step_counters else None,
             forwards=round(trace.counts.steps) if self.counters else None,
             route_seconds=None,
             routes=None,

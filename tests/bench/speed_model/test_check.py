@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sglang_hetero_spec.bench.speed_model.check import check, splits, summary
-from sglang_hetero_spec.bench.speed_model.costs import TARGET, Costs
+from sglang_hetero_spec.bench.speed_model.costs import DRAFT, TARGET, Costs
 from sglang_hetero_spec.bench.speed_model.fit import fit_servers, forwards, observe
 from sglang_hetero_spec.bench.speed_model.predict import predict
 from sglang_hetero_spec.bench.speed_model.run_folder import read_run, settings_of
@@ -78,6 +78,18 @@ def test_servers_without_counters(tmp_path: Path) -> None:
     errors = [abs(row.error) for row in rows if row.split == "setting" and row.error is not None]
     assert len(errors) == 14
     assert float(np.median(errors)) < 0.05
+    assert max(errors) < 0.15
+
+
+def test_servers_that_time_drafters_only(tmp_path: Path) -> None:
+    """What they cost is found again; the rest is told together."""
+    blocks = read_run(MadeUp(step_counters=False).write(tmp_path))
+    found = fit_servers(observe(blocks))["server"]
+    for part, values in COSTS.parts.items():
+        if part.startswith(DRAFT):
+            np.testing.assert_allclose(found.parts[part], values, rtol=0.02, atol=1e-7)
+    errors = [abs(row.error) for row in check(blocks) if row.split == "setting" and row.error is not None]
+    assert len(errors) == 11
     assert max(errors) < 0.15
 
 
