@@ -139,7 +139,8 @@ class Pooling:
 
 
 def rows(poolings: Sequence[Pooling], efficiency: Efficiency, *, graphs: bool) -> Iterator[dict[str, object]]:
-    """A row for each target, drafter size, batch and way to serve, JSON-able; numbers are [5, 50, 95%] of the draws."""
+    """A row for each target, drafter size, batch and way to serve, JSON-able; numbers are [5, 50, 95%] of the draws.
+    num_steps: of the fastest chain; most_steps: of the run's, for which the break-even accept length is."""
     for target, where in TARGETS:
         for drafter in DRAFTERS.values():
             for batch in BATCHES:
@@ -171,6 +172,7 @@ def _row(place: Place, pooling: Pooling, efficiency: Efficiency) -> dict[str, ob
     if not place.fits(pooling.drafters):
         return row | {"why_not": "does not fit in 90% of the memory."}
     num_steps = best_steps(place, pooling, efficiency)
+    most_steps = pooling.accepts.depth
     none = place.none(efficiency)
     speed = speeds(place, pooling.accepts, num_steps, efficiency, together=pooling.together)
     return row | {
@@ -180,7 +182,8 @@ def _row(place: Place, pooling: Pooling, efficiency: Efficiency) -> dict[str, ob
         "none": _quantiles(none),
         "tokens_per_second": _quantiles(speed),
         "speedup": _quantiles(speed / none),
-        "break_even": _quantiles(break_even(place, pooling.drafters, num_steps, efficiency)),
+        "most_steps": most_steps,
+        "break_even": _quantiles(break_even(place, pooling.drafters, most_steps, efficiency)),
     }
 
 

@@ -29,6 +29,8 @@ def test_whole(tmp_path: Path) -> None:
     text = render_markdown(found)
     assert "each setting in turn" in text
     assert "158" in text
+    assert "never" in text
+    assert all(row["why_not"] or row["most_steps"] == 4 for row in found["expect"]["rows"])
     for table in tables(found):
         assert all(len(row) == len(table.columns) for row in table.rows), table.title
 
