@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 _KEY = (
-    "Middle of the draws, and 5 to 95% of them; after the comma, drafts a step, as many as are fastest. The accept length"
-    " from which on it pays is that of the run's own, longest chains; never: not if every draft is right."
+    "Middle of the draws, and 5 to 95% of them; after the comma, as many drafts a step as are fastest. The accept"
+    " length from which on it pays is that of the run's own, longest chains; never: not if every draft is right."
 )
 _SPLITS = {
     "setting": "each setting in turn",
