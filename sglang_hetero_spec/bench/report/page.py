@@ -19,6 +19,7 @@ from sglang_hetero_spec.bench.results import words
 from sglang_hetero_spec.bench.results.aggregate import BASES
 from sglang_hetero_spec.bench.results.definitions import DEFINITIONS
 from sglang_hetero_spec.bench.results.run_files import Run
+from sglang_hetero_spec.bench.speed_model import render
 from sglang_hetero_spec.build import report as build_report
 from sglang_hetero_spec.build.report import text
 
@@ -93,9 +94,7 @@ def _model(section: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     if set(section) == {"why_not"}:
         return {"why_not": section["why_not"], "tables": []}
-    from sglang_hetero_spec.bench.speed_model.render import tables as model_tables
-
-    return {"why_not": None, "tables": model_tables(section)}
+    return {"why_not": None, "tables": render.tables(section)}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from sglang_hetero_spec.bench.results.run_files import (
     read_run,
 )
 from sglang_hetero_spec.bench.results.summary import summary
+from sglang_hetero_spec.bench.speed_model.section import section
 from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.files import write_whole
 
@@ -52,12 +53,8 @@ def finish(run_folder: str | Path) -> Finished:
     return finished
 
 
-def speed_model(run: Run) -> dict[str, Any] | None:
+def speed_model(run: Run) -> dict[str, Any]:
     """The section of bench/speed_model; {"why_not": a sentence} where it cannot say anything of this run."""
-    try:
-        from sglang_hetero_spec.bench.speed_model.section import section
-    except ImportError:
-        return None
     try:
         return rounded(section(run.folder), unknown_is_null=True)
     except HeteroError as error:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import re
-import sys
-import types
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,11 @@ from sglang_hetero_spec.bench.results.aggregate import aggregate
 from sglang_hetero_spec.bench.results.definitions import DEFINITIONS
 from sglang_hetero_spec.bench.results.finish import judged, rounded, speed_model
 from sglang_hetero_spec.bench.results.run_files import Run, read_run
+from sglang_hetero_spec.bench.speed_model import render
 from tests.bench.made_up import ARMS, Shape, edit_blocks, edit_requests, write_run
 
+# By its name: the package has a function that is called as this module is.
+FINISH = importlib.import_module("sglang_hetero_spec.bench.results.finish")
 NASTY = ("<img src=x onerror=alert(1)>", "$x_{$ \\frac", "\u4efb\u52a1 \u05e2\u05d1", "a" * 300 + "\x00\u202e&")
 PLOTS = {"speeds", "ratios", "tasks", "drift", "accept_lengths", "by_position", "latencies", "shares"}
 
@@ -131,13 +133,9 @@ def test_an_arm_looks_the_same_everywhere_and_like_no_other() -> None:
 
 def test_the_speed_model_has_its_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, found = made(tmp_path / "run", Shape(arms=("none", "hetero"), settings=("c1",), num_prompts=2, tokens=8))
-    package = "sglang_hetero_spec.bench.speed_model"
-    section, render = types.ModuleType(f"{package}.section"), types.ModuleType(f"{package}.render")
-    table = types.SimpleNamespace(title="Costs", columns=("part",), rows=(("<b>draft</b>",),), notes=("A & B.",))
-    section.section = lambda folder: {"fit": float("inf")}  # type: ignore[attr-defined]
-    render.tables = lambda value: [table]  # type: ignore[attr-defined]
-    for name, module in ((package, types.ModuleType(package)), (section.__name__, section), (render.__name__, render)):
-        monkeypatch.setitem(sys.modules, name, module)
+    table = render.Table(title="Costs", columns=("part",), rows=(("<b>draft</b>",),), notes=("A & B.",))
+    monkeypatch.setattr(render, "tables", lambda value: [table])
+    monkeypatch.setattr(FINISH, "section", lambda folder: {"fit": float("inf")})
     assert speed_model(run) == {"fit": None}
     page = render_page(run, found | {"speed_model": speed_model(run)})
     assert "&lt;b&gt;draft&lt;/b&gt;" in page and "A &amp; B." in page
@@ -145,6 +143,6 @@ def test_the_speed_model_has_its_section(tmp_path: Path, monkeypatch: pytest.Mon
     def refuse(folder: Path) -> None:
         raise BenchError("Too few settings.")
 
-    section.section = refuse  # type: ignore[attr-defined]
+    monkeypatch.setattr(FINISH, "section", refuse)
     assert speed_model(run) == {"why_not": "Too few settings."}
     assert "Too few settings." in render_page(run, found | {"speed_model": speed_model(run)})
