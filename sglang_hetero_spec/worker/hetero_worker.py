@@ -27,7 +27,7 @@ from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
 from sglang_hetero_spec.worker.foreign import check_foreign
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.loading import DraftWorkers
-from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, merge_trees
+from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, mark_fed, merge_trees
 from sglang_hetero_spec.worker.metrics import build_metrics
 from sglang_hetero_spec.worker.pool_models import PoolModels
 from sglang_hetero_spec.worker.request_state import RequestState, state_of
@@ -329,9 +329,7 @@ class HeteroWorker(BaseSpecWorker):
         self.history.record_commit(rows, batch.seq_lens, accept_tokens)
         slots = batch.out_cache_loc.view(merged.tokens.shape)
         self.written.clear(slots)
-        places = torch.arange(merged.width, device=slots.device)
-        kept = places < torch.minimum(result.accept_lens, merged.num_fed).unsqueeze(1)
-        self.written.mark(merged.drafter.unsqueeze(1).expand_as(slots), slots, kept)
+        mark_fed(self.written, slots, [part.proposal for part in drafted], merged.num_fed, result.accept_lens)
         for part in drafted:
             drafter, members = self.drafters[part.share.drafters[0]], part.proposal.members
             if drafter.wants_commits:

@@ -10,6 +10,7 @@ import torch
 
 from sglang_hetero_spec.drafters.combine import combine
 from sglang_hetero_spec.drafters.tree import NO_NODE, DraftTree
+from sglang_hetero_spec.worker.written_slots import WrittenSlots
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class MergedLaw:
 
 @dataclass(frozen=True)
 class MergedTree:
-    """tokens, parents: [b, D] int64; num_fed: [b] int64 (see DraftTree); drafter: [b] int64.
+    """tokens, parents: [b, D] int64; num_fed: [b] int64 (see DraftTree).
 
     depth: the longest path below any root. is_chain: every tree is a chain (padded behind its end).
     law: None where nobody's drafts were drawn at random.
@@ -78,7 +79,6 @@ class MergedTree:
     tokens: torch.Tensor
     parents: torch.Tensor
     num_fed: torch.Tensor
-    drafter: torch.Tensor
     depth: int
     is_chain: bool
     is_full_chain: bool
@@ -102,13 +102,11 @@ def merge_trees(
     tokens = root_tokens.unsqueeze(1).repeat(1, width)
     parents = torch.full((batch_size, width), NO_NODE, dtype=torch.int64, device=device)
     num_fed = torch.zeros(batch_size, dtype=torch.int64, device=device)
-    drafter = torch.zeros(batch_size, dtype=torch.int64, device=device)
     for proposal in proposals:
         tree, members = proposal.tree, proposal.members
         tokens[members, : tree.width] = tree.tokens
         parents[members, : tree.width] = tree.parents
         num_fed[members] = tree.num_fed
-        drafter[members] = torch.tensor(proposal.drafters, device=device)
     trees = [proposal.tree for proposal in proposals]
     covered = sum(proposal.members.numel() for proposal in proposals)
     is_chain = all(tree.is_chain for tree in trees)
@@ -116,12 +114,34 @@ def merge_trees(
         tokens=tokens,
         parents=parents,
         num_fed=num_fed,
-        drafter=drafter,
         depth=max((tree.depth for tree in trees), default=0),
         is_chain=is_chain,
         is_full_chain=is_chain and (covered == batch_size or width == 1) and all(tree.width == width for tree in trees),
         law=_merge_laws(batch_size, proposals, width, vocab_size),
     )
+
+
+def mark_fed(
+    written: WrittenSlots,
+    slots: torch.Tensor,
+    proposals: Sequence[Proposal],
+    num_fed: torch.Tensor,
+    accept_lens: torch.Tensor,
+) -> None:
+    """Tell `written` what each drafter has read where it stays: of a merged tree the root at most, but by both.
+
+    slots: [b, D], of the nodes; proposals: as the drafters made them; num_fed: [b], of the trees that were verified;
+    accept_lens: [b], bonus included.
+    """
+    places = torch.arange(slots.shape[1], device=slots.device)
+    for proposal in proposals:
+        if not proposal.tree.num_fed:
+            continue
+        members = proposal.members
+        fed = num_fed[members].clamp(max=proposal.tree.num_fed)
+        kept = places < torch.minimum(accept_lens[members], fed).unsqueeze(1)
+        drafters = torch.tensor(proposal.drafters, device=slots.device).unsqueeze(1)
+        written.mark(drafters.expand_as(kept), slots[members], kept)
 
 
 def _merge_laws(batch_size: int, proposals: Sequence[Proposal], width: int, vocab_size: int) -> MergedLaw | None:

@@ -10,7 +10,8 @@ import torch
 from sglang_hetero_spec.drafters.ngram import as_tree
 from sglang_hetero_spec.drafters.tree import DraftTree, chain, lay_out
 from sglang_hetero_spec.ngram.proposal import Grown
-from sglang_hetero_spec.worker.merge import MergedTree, Proposal, merge_trees
+from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, mark_fed, merge_trees
+from sglang_hetero_spec.worker.written_slots import WrittenSlots
 from tests.drafters import reference
 from tests.worker.proposals import proposal
 
@@ -38,7 +39,7 @@ def random_proposals(rng: random.Random, roots: list[int]) -> list[Proposal]:
 
 
 def fields(merged: MergedTree) -> tuple:
-    tensors = (merged.tokens, merged.parents, merged.num_fed, merged.drafter)
+    tensors = (merged.tokens, merged.parents, merged.num_fed)
     return (*(tensor.tolist() for tensor in tensors), merged.depth, merged.is_chain, merged.is_full_chain)
 
 
@@ -54,16 +55,15 @@ def test_every_request_keeps_its_tree_and_padding_is_out_of_reach(seed: int) -> 
     assert merged.tokens.shape == merged.parents.shape == (len(roots), width)
     assert merged.depth == max((p.tree.depth for p in proposals), default=0)
     for place, root in enumerate(roots):
-        tokens, parents, num_fed, drafter = [root], [-1], 0, None
+        tokens, parents, num_fed = [root], [-1], 0
         if place in owner:
             mine, row = owner[place]
             tokens, parents = mine.tree.tokens[row].tolist(), mine.tree.parents[row].tolist()
-            num_fed, drafter = mine.tree.num_fed, mine.drafters[row]
+            num_fed = mine.tree.num_fed
         padding = width - len(tokens)
         assert merged.tokens[place].tolist() == tokens + [root] * padding
         assert merged.parents[place].tolist() == parents + [-1] * padding
         assert merged.num_fed[place] == num_fed
-        assert drafter is None or merged.drafter[place] == drafter
         links = layout.next_child[place].tolist(), layout.next_sibling[place].tolist()
         assert reference.walk(*links) == set(range(len(tokens)))
 
@@ -86,7 +86,7 @@ def test_one_drafter_for_all_is_the_identity() -> None:
     tree = draft_tree(rng, roots, 6)
     merged = merge_trees(torch.tensor(roots), [proposal(1, range(3), tree)], 6)
     assert torch.equal(merged.tokens, tree.tokens) and torch.equal(merged.parents, tree.parents)
-    assert merged.num_fed.tolist() == [tree.num_fed] * 3 and merged.drafter.tolist() == [1] * 3
+    assert merged.num_fed.tolist() == [tree.num_fed] * 3
     assert merged.depth == tree.depth
 
 
@@ -131,3 +131,21 @@ def test_a_branch_anywhere_makes_a_tree() -> None:
     branch = DraftTree(torch.zeros(1, 3, dtype=torch.int64), torch.tensor([[-1, 0, 0]]), depth=1, num_fed=1)
     merged = merge_trees(torch.zeros(2, dtype=torch.int64), [*chains(3), proposal(1, [1], branch)], 3)
     assert not merged.is_chain and not merged.is_full_chain
+
+
+def test_what_each_drafter_of_a_merged_tree_has_read() -> None:
+    """Drafters 0 and 1 write their root and their chain, 2 writes nothing. Requests: of 0 alone, of 0 and 1, of 2 and
+    1, of 0 and 2, of nobody; all have six slots, and whatever can be accepted is."""
+    width = 6
+    shares = {0: [0, 1, 3], 1: [1, 2], 2: [2, 3]}
+    fed = {0: 3, 1: 4, 2: 0}
+    proposals = [
+        proposal(drafter, places, chain(torch.arange(4).repeat(len(places), 1), num_fed=fed[drafter]))
+        for drafter, places in shares.items()
+    ]
+    merged = merge_trees(torch.zeros(5, dtype=torch.int64), combine_proposals(proposals, width), width)
+    written = WrittenSlots([0, 1, 2], 5 * width, "cpu")
+    slots = torch.arange(5 * width).view(5, width)
+    mark_fed(written, slots, proposals, merged.num_fed, torch.tensor([2, 4, 4, 4, 1]))
+    runs = [written.leading_run(drafter, slots, [width] * 5) for drafter in range(3)]
+    assert runs == [[2, 1, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
