@@ -10,9 +10,12 @@ import torch
 from sglang_hetero_spec import cpu
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sglang() -> Iterator[None]:
-    """`import sglang` works inside the tests that ask for this; module-level imports would run at collection."""
+    """`import sglang` works inside the tests that ask for this; module-level imports would run at collection.
+
+    Behind this folder the environment is as it was: what tests start there would inherit it.
+    """
     cpu.enable()
     import sglang.srt.speculative.eagle_utils  # noqa: F401
 
