@@ -18,8 +18,11 @@ from typing import Any
 import requests
 
 from sglang_hetero_spec.serving.ports import HOST, free_ports
+from tests.support import reaper
 
-START_SECONDS = 600
+# A start is half a minute, most of it imports; several at once on two cores take as many times as long.
+START_SECONDS = 180
+TAKEN = "address already in use"
 SERVE = (sys.executable, "-m", "sglang_hetero_spec.cli", "serve")
 LAUNCH = (sys.executable, "-m", "sglang.launch_server")
 
@@ -70,6 +73,13 @@ class Server:
         """Forget all cached prefixes. Raises unless the server is idle."""
         self.post("/flush_cache", None).raise_for_status()
 
+    def answers(self) -> bool:
+        """Whether it is healthy by now."""
+        try:
+            return requests.get(self.url + "/health", timeout=10).status_code == 200
+        except requests.RequestException:
+            return False
+
     def is_alive(self) -> bool:
         return self.process.poll() is None and self.get("/health").status_code == 200
 
@@ -79,42 +89,65 @@ def _payload(prompt: str | list[int], fields: dict) -> dict:
     return {key: prompt, **fields}
 
 
+class PortTaken(RuntimeError):
+    pass
+
+
 @contextmanager
 def running_server(
     model: Path, log: Path, *args: str, env: dict[str, str] | None = None, command: tuple[str, ...] = SERVE
 ) -> Iterator[Server]:
-    """A server on a free port, up and healthy; stopped with all its children at the end."""
+    """A server on a free port, up and healthy; stopped with all its children at the end.
+
+    Started once more, on another port, where the first one was taken by the time that the server listened.
+    """
+    command = (*command, "--model-path", str(model), "--host", HOST, *QUIET_ARGS, *args)
+    environ = {"OMP_NUM_THREADS": "1", **os.environ, **(env or {})}
+    try:
+        server = _started(command, log, environ)
+    except PortTaken:
+        server = _started(command, log, environ)
+    try:
+        yield server
+    finally:
+        _stop(server.process)
+
+
+def _started(command: tuple[str, ...], log: Path, environ: dict[str, str]) -> Server:
+    """PortTaken or RuntimeError if it does not become healthy; then it is stopped."""
     (port,) = free_ports(1)
-    command = (*command, "--model-path", str(model))
-    command += ("--host", HOST, "--port", str(port), *QUIET_ARGS, *args)
     with log.open("w") as output:
         process = subprocess.Popen(
-            command,
+            (*command, "--port", str(port)),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={"OMP_NUM_THREADS": "1", **os.environ, **(env or {})},
+            env=environ,
         )
+    reaper.watch(process.pid)
     server = Server(f"http://{HOST}:{port}", process, log)
     try:
         _wait_until_healthy(server)
-        yield server
-    finally:
+    except BaseException:
         _stop(process)
+        raise
+    return server
 
 
 def _wait_until_healthy(server: Server) -> None:
+    """A server whose port is taken may stay, without listening; another one may answer in its place."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        if server.process.poll() is not None:
-            raise RuntimeError(f"The server ended while starting:\n{server.log.read_text()[-4000:]}")
-        try:
-            if server.get("/health").status_code == 200:
-                return
-        except requests.RequestException:
-            pass
+        has_ended = server.process.poll() is not None
+        said = server.log.read_text(errors="replace")
+        if TAKEN in said.lower():
+            raise PortTaken(f"Somebody else has the server's port:\n{said[-4000:]}")
+        if has_ended:
+            raise RuntimeError(f"The server ended while starting:\n{said[-4000:]}")
+        if server.answers():
+            return
         time.sleep(0.5)
-    raise RuntimeError(f"The server is not healthy after {START_SECONDS} s:\n{server.log.read_text()[-4000:]}")
+    raise RuntimeError(f"The server is not healthy after {START_SECONDS} s:\n{said[-4000:]}")
 
 
 def _stop(process: subprocess.Popen) -> None:
@@ -122,9 +155,10 @@ def _stop(process: subprocess.Popen) -> None:
         try:
             os.killpg(process.pid, sign)
         except ProcessLookupError:
-            return
+            break
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             continue
     process.wait()
+    reaper.forget(process.pid)
