@@ -14,17 +14,17 @@ from tests.support.servers import Server
 TALLY = Tally()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     return demo_models() or tiny_models(tmp_path_factory.mktemp("models"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prompts(models: Models) -> list[str]:
     return mixed_prompts(models.heldout, NUM_PROMPTS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder = tmp_path_factory.mktemp("servers")
     fleet = Fleet(models, write_pool(folder, models), folder)
@@ -32,13 +32,13 @@ def fleet(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     fleet.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def reference(fleet: Fleet) -> Reference:
     """The same engine without speculation."""
     return Reference(fleet.usual("reference"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hetero_server(fleet: Fleet) -> Server:
     return fleet.usual("hetero")
 
@@ -51,7 +51,7 @@ def hetero(hetero_server: Server) -> Iterator[Server]:
     assert_nothing_left(hetero_server)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def same_tokens(reference: Reference) -> Comparison:
     return Comparison(TALLY, reference.best_two)
 

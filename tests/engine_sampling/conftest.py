@@ -129,14 +129,14 @@ def write_pool(folder: Path, target: Path) -> Path:
     return write_manifest(folder / "pool", drafters, fallback=CHAIN, merged_draft_tokens=16)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     arena = Arena(tmp_path_factory.mktemp("sampling"))
     yield arena
     arena.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def note() -> Callable[[str], None]:
     return FIGURES.append
 

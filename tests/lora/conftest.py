@@ -35,7 +35,7 @@ def _lora(name: str, folder: Path, **shape: int) -> dict:
     return {"name": name, "kind": "lora", "path": str(folder), "external": True, "base": "base", **shape}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def adapted(tmp_path_factory: pytest.TempPathFactory) -> Adapted:
     from transformers import LlamaForCausalLM
 
@@ -62,7 +62,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> Adapted:
     return Adapted(folder / "target", base, pool, adapters)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(adapted: Adapted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("lora-log") / "hetero.log"
     flags = ("--speculative-algorithm", "HETERO", "--speculative-draft-model-path", str(adapted.pool))

@@ -17,24 +17,24 @@ GREEDY_PROMPTS = [prompt_of(task, number) for number in range(2) for task in ("s
 GREEDY = {"sampling_params": {"temperature": 0, "max_new_tokens": 24, "ignore_eos": True}}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def routed(tmp_path_factory: pytest.TempPathFactory) -> RoutedPool:
     return write_routed_pool(tmp_path_factory.mktemp("routed"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("logs")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def plain(routed: RoutedPool, logs: Path) -> tuple[dict[str, Answer], list[str]]:
     """What the server without speculation answers: to every edge case, and to GREEDY_PROMPTS."""
     with running_server(routed.target, logs / "plain.log", *ARGS) as server:
         return ask_all(server), [answer["text"] for answer in server.generate_all(GREEDY_PROMPTS, **GREEDY)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(routed: RoutedPool, logs: Path, plain: object) -> Iterator[Server]:
     with running_server(routed.target, logs / "hetero.log", *ARGS, *routed.args, "--enable-metrics") as server:
         yield server
