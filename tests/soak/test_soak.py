@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.soak.inspection import Inspector, environment
-from tests.soak.traffic import Client, Tally
-from tests.support.routed_pool import TASKS, RoutedPool, prompt_of, write_routed_pool
+from tests.soak.pool import COPIES, CORPUS_TOKENS, DRAFTERS, PAIRS, SoakedPool, write_soaked_pool
+from tests.soak.traffic import Client, Tally, come_and_go
+from tests.support.routed_pool import TASKS, prompt_of
 from tests.support.servers import Server, running_server
 
 NUM_CLIENTS = 8
@@ -31,43 +32,46 @@ NOT_ERRORS = ("Ignore import error", "[http_server] Error: custom_params")
 
 
 @pytest.fixture(scope="module")
-def routed(tmp_path_factory: pytest.TempPathFactory) -> RoutedPool:
-    return write_routed_pool(tmp_path_factory.mktemp("soaked"))
+def pool(tmp_path_factory: pytest.TempPathFactory) -> SoakedPool:
+    return write_soaked_pool(tmp_path_factory.mktemp("soaked"))
 
 
 @pytest.fixture(scope="module")
-def reference(routed: RoutedPool, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    with running_server(routed.target, tmp_path_factory.mktemp("plain") / "log", *ARGS) as server:
+def reference(pool: SoakedPool, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    with running_server(pool.routed.target, tmp_path_factory.mktemp("plain") / "log", *ARGS) as server:
         return [answer["text"] for answer in server.generate_all(PROMPTS, concurrency=4, **GREEDY)]
 
 
 @pytest.mark.soak
-def test_two_minutes(routed: RoutedPool, reference: list[str], tmp_path: Path) -> None:
-    soak(routed, reference, tmp_path, float(os.environ.get("HETERO_SOAK_SECONDS", "120")))
+def test_two_minutes(pool: SoakedPool, reference: list[str], tmp_path: Path) -> None:
+    soak(pool, reference, tmp_path, float(os.environ.get("HETERO_SOAK_SECONDS", "120")))
 
 
 @pytest.mark.soak
-def test_half_an_hour(routed: RoutedPool, reference: list[str], tmp_path: Path) -> None:
-    soak(routed, reference, tmp_path, float(os.environ.get("HETERO_SOAK_SECONDS", "1800")))
+def test_half_an_hour(pool: SoakedPool, reference: list[str], tmp_path: Path) -> None:
+    soak(pool, reference, tmp_path, float(os.environ.get("HETERO_SOAK_SECONDS", "1800")))
 
 
-def soak(routed: RoutedPool, reference: list[str], folder: Path, seconds: float) -> None:
+def soak(pool: SoakedPool, reference: list[str], folder: Path, seconds: float) -> None:
     log = folder / "soak.log"
-    with running_server(routed.target, log, *ARGS, *routed.args, env=environment(folder)) as server:
+    with running_server(pool.routed.target, log, *ARGS, *pool.args, env=environment(folder)) as server:
         inspector = Inspector(server, folder)
+        before = inspector.holdings("scheduler")["ngram"]
         tally = Tally()
         samples: list[dict[str, float]] = []
-        traffic(server, tally, seconds, sample=lambda: samples.append(inspector.memory()))
+        traffic(server, pool.guest, tally, seconds, sample=lambda: samples.append(inspector.memory()))
         report(tally, samples)
         assert not tally.problems
         assert server.is_alive()
         check_nothing_is_left(inspector)
-        assert [a["text"] for a in server.generate_all(PROMPTS, concurrency=4, **GREEDY)] == reference
+        fill_corpora(server)
+        check_corpora(before, inspector.holdings("scheduler")["ngram"])
+        check_text(server, reference)
         check_memory(samples)
     check_log(log.read_text())
 
 
-def traffic(server: Server, tally: Tally, seconds: float, sample: Callable[[], None]) -> None:
+def traffic(server: Server, guest: Path, tally: Tally, seconds: float, sample: Callable[[], None]) -> None:
     """NUM_CLIENTS at a time for `seconds`, memory sampled 20 times, the first once a tenth of the time is over."""
     start = time.monotonic()
     halt = threading.Event()
@@ -78,6 +82,7 @@ def traffic(server: Server, tally: Tally, seconds: float, sample: Callable[[], N
             client.send_one()
 
     threads = [threading.Thread(target=run, args=(seed,)) for seed in range(NUM_CLIENTS)]
+    threads.append(threading.Thread(target=come_and_go, args=(server, guest, tally, halt)))
     for thread in threads:
         thread.start()
     try:
@@ -108,6 +113,32 @@ def check_nothing_is_left(inspector: Inspector) -> None:
     assert inspector.holdings("tokenizer")["rid_to_state"] == 0
     inspector.server.flush_cache()
     assert inspector.holdings("scheduler")["scheduler"]["kv_cached"] == 0
+
+
+def fill_corpora(server: Server) -> None:
+    """More than twice, however little of the traffic was theirs."""
+    for name in COPIES:
+        fields = {"sampling_params": {**GREEDY["sampling_params"], "custom_params": {"hetero": {"drafter": name}}}}
+        server.generate_all(3 * PROMPTS, **fields)
+
+
+def check_corpora(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> None:
+    """Full, overwritten more than once, and no byte larger; no text of a request that is over."""
+    print("n-grams:", after)
+    assert len(after) == 2
+    for name, held in after.items():
+        assert held["num_bytes"] == before[name]["num_bytes"], name
+        assert held["num_tokens"] == CORPUS_TOKENS < held["num_inserted"] / 2, name
+        assert held["texts"] <= MAX_RUNNING, name
+
+
+def check_text(server: Server, reference: list[str]) -> None:
+    """Whoever drafts: the router's choice, each drafter, each pair."""
+    overrides = [{}, *({"drafter": name} for name in DRAFTERS), *({"drafters": list(pair)} for pair in PAIRS)]
+    for override in overrides:
+        fields = {"sampling_params": {**GREEDY["sampling_params"], "custom_params": {"hetero": override}}}
+        answers = server.generate_all(PROMPTS, concurrency=4, **(fields if override else GREEDY))
+        assert [answer["text"] for answer in answers] == reference, override
 
 
 def report(tally: Tally, samples: list[dict[str, float]]) -> None:

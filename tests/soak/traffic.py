@@ -6,12 +6,14 @@ import json
 import random
 from collections import Counter
 from dataclasses import dataclass, field
-from threading import Lock
+from pathlib import Path
+from threading import Event, Lock
 from typing import Any
 
 import requests
 
-from tests.support.routed_pool import CONTEXT, DRAFTERS, TASKS, prompt_of
+from tests.soak.pool import DRAFTERS, GUEST, PAIRS
+from tests.support.routed_pool import CONTEXT, TASKS, prompt_of
 from tests.support.servers import Server
 
 SCHEMA = json.dumps(
@@ -46,7 +48,7 @@ class Client:
     def send_one(self) -> None:
         self._number += 1
         kind = self._random.choices(
-            ("plain", "stream", "disconnect", "abort", "batch", "refused"), (50, 15, 12, 8, 10, 5)
+            ("plain", "stream", "disconnect", "abort", "batch", "refused", "guest"), (50, 15, 12, 8, 10, 5, 5)
         )[0]
         try:
             problem = getattr(self, f"_{kind}")()
@@ -91,15 +93,21 @@ class Client:
         status = self._server.post("/generate", body).status_code
         return None if status == 400 else f"status {status}"
 
+    def _guest(self) -> str | None:
+        """An adapter that may not be there just now."""
+        body = self._body()
+        body["sampling_params"]["custom_params"] = {"hetero": {"drafter": GUEST}}
+        response = self._server.post("/generate", body)
+        return None if response.status_code == 400 and GUEST in response.text else _problem_of(response)
+
     def _body(self, *, longer: bool = False) -> dict[str, Any]:
         draw = self._random
         params = _sampling_params(draw)
         params["max_new_tokens"] = draw.randint(100, 200) if longer else draw.choice((0, 1, 2, 8, 30, 80))
         if "min_new_tokens" in params:
             params["min_new_tokens"] = min(params["min_new_tokens"], params["max_new_tokens"])
-        if draw.random() < 0.5:
-            override = {"drafter": draw.choice(DRAFTERS)} if draw.random() < 0.7 else {"task": draw.choice(list(TASKS))}
-            params["custom_params"] = {"hetero": override}
+        if draw.random() < 0.7:
+            params["custom_params"] = {"hetero": _override(draw)}
         body: dict[str, Any] = {"sampling_params": params}
         if draw.random() < 0.3:
             body["input_ids"] = [draw.randint(2, 257) for _ in range(draw.choice((1, 2, 17, 130, CONTEXT - 220)))]
@@ -115,6 +123,31 @@ class Client:
         return prompt_of(task, self._random.randint(1, 6)) * self._random.choice((1, 1, 2, 3)) + (
             "" if self._random.random() < 0.3 else str(self._random.random())
         )
+
+
+def _override(draw: random.Random) -> dict[str, Any]:
+    sort = draw.choices(("drafter", "drafters", "task"), (50, 30, 20))[0]
+    if sort == "drafters":
+        return {"drafters": draw.sample(draw.choice(PAIRS), 2)}
+    return {"drafter": draw.choice(DRAFTERS)} if sort == "drafter" else {"task": draw.choice(list(TASKS))}
+
+
+def come_and_go(server: Server, adapter: Path, tally: Tally, halt: Event) -> None:
+    """Loads and unloads GUEST, and asks for it while it is there, until `halt`."""
+    number = 0
+    while not halt.is_set():
+        number += 1
+        try:
+            loaded = server.post("/load_lora_adapter", {"lora_name": GUEST, "lora_path": str(adapter)}).json()
+            request = {"temperature": 0, "max_new_tokens": 20, "custom_params": {"hetero": {"drafter": GUEST}}}
+            answer = server.generate(prompt_of("letters", number), sampling_params=request)
+            gone = server.post("/unload_lora_adapter", {"lora_name": GUEST}).json()
+            drafter = answer["meta_info"]["hetero"]["drafter"]
+            is_well = loaded["success"] and gone["success"] and drafter == GUEST
+            tally.count("come and go", None if is_well else f"{loaded} {drafter} {gone}")
+        except requests.RequestException as error:
+            tally.count("come and go", repr(error))
+        halt.wait(0.3)
 
 
 def _sampling_params(draw: random.Random) -> dict[str, Any]:

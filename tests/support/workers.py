@@ -9,10 +9,12 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-# Two engines at a time: cores are what they need, and about 2 GB each.
+# Cores are what engines need, and about 2.5 GB each; a folder has up to three.
 MOST_WORKERS = 2
-# The longest first: what is left for the end should be short. The others follow in the order of their names.
-LONGEST = ("engine", "build/regenerate", "engine_sampling", "server", "worker", "lora", "demo_run", "drafters", "cpu")
+# The longest first, and beside it what starts no engine; then the other engines. All others, which are short, follow in
+# the order of their names.
+FIRST = ("engine", "worker", "build", "build/align", "drafters", "vocab", "demo_data", "cpu")
+FIRST += ("server", "engine_sampling", "demo_run", "lora", "build/regenerate")
 
 
 class ByFolder(LoadScopeScheduling):
@@ -34,7 +36,7 @@ def folder_of(nodeid: str) -> str:
 
 def longest_first(items: list[pytest.Item]) -> None:
     """In place; the order of all others, and within a folder, stays."""
-    place = {folder: number for number, folder in enumerate(LONGEST)}
+    place = {folder: number for number, folder in enumerate(FIRST)}
     items.sort(key=lambda item: place.get(folder_of(item.nodeid), len(place)))
 
 

@@ -27,6 +27,7 @@ def _dump(_signal: int, frame: FrameType | None) -> None:
     scheduler = _find_scheduler(frame)
     if scheduler is not None:
         report["scheduler"] = _slots(scheduler)
+        report["ngram"] = _corpora(scheduler)
     server = sys.modules.get("sglang.srt.entrypoints.http_server")
     if server is not None and getattr(server, "_global_state", None) is not None:
         report["rid_to_state"] = len(server._global_state.tokenizer_manager.rid_to_state)
@@ -55,6 +56,21 @@ def _slots(scheduler: Any) -> dict[str, int]:
         "rows_in_use": rows.size - rows.available_size(),
         "waiting": len(scheduler.waiting_queue),
         "running": len(scheduler.running_batch.reqs),
+    }
+
+
+def _corpora(scheduler: Any) -> dict[str, dict[str, int]]:
+    """Of each n-gram drafter of a HETERO server."""
+    drafters = getattr(getattr(scheduler, "draft_worker", None), "drafters", ())
+    return {
+        drafter.spec.name: {
+            "num_bytes": drafter.drafting.corpus.num_bytes,
+            "num_tokens": drafter.drafting.corpus.num_tokens,
+            "num_inserted": drafter.drafting.corpus.num_inserted,
+            "texts": len(drafter.drafting._texts),
+        }
+        for drafter in drafters
+        if hasattr(drafter, "drafting")
     }
 
 
