@@ -9,6 +9,7 @@ from tests.engine.cases import NUM_PROMPTS, mixed_prompts
 from tests.engine.compare import Comparison, Tally
 from tests.engine.fleet import Fleet, Reference
 from tests.engine.pools import Models, demo_models, tiny_models, write_pool
+from tests.support.figures import print_at_the_end
 from tests.support.servers import Server
 
 TALLY = Tally()
@@ -69,10 +70,11 @@ def assert_nothing_left(server: Server) -> None:
     assert "leak" not in log and "Traceback" not in log, log[-4000:]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if TALLY.answers:
-        terminalreporter.write_line(
-            f"engine: {TALLY.answers} answers compared, {TALLY.tokens} tokens equal, {len(TALLY.ties)} ties"
-        )
-        for tie in TALLY.ties:
-            terminalreporter.write_line(f"  tie: {tie}")
+def _figures() -> list[str]:
+    if not TALLY.answers:
+        return []
+    ties = [f"  tie: {tie}" for tie in TALLY.ties]
+    return [f"engine: {TALLY.answers} answers compared, {TALLY.tokens} tokens equal, {len(TALLY.ties)} ties", *ties]
+
+
+print_at_the_end(_figures)

@@ -29,6 +29,7 @@ from tests.engine_sampling.settings import (
     Group,
 )
 from tests.support.adapters import write_adapter
+from tests.support.figures import print_at_the_end
 from tests.support.manifest import write_manifest
 from tests.support.servers import Server, running_server
 from tests.support.tiny_models import write_noisy_copy, write_tiny_model
@@ -141,6 +142,4 @@ def note() -> Callable[[str], None]:
     return FIGURES.append
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for line in FIGURES:
-        terminalreporter.write_line(f"sampling: {line}")
+print_at_the_end(lambda: [f"sampling: {line}" for line in FIGURES])
