@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -65,15 +66,30 @@ def test_a_port_that_is_taken_twice_is_an_error(tmp_path: Path) -> None:
     assert len(starts(tmp_path)) == 2
 
 
-def test_a_server_that_never_listens_is_given_up_and_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "START_SECONDS", 2)
+@pytest.mark.parametrize("limit", ["HANGS_SECONDS", "START_SECONDS"])
+def test_a_server_that_never_listens_is_given_up_and_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(servers, limit, 2)
     stopped = []
     stop = servers._stop
     monkeypatch.setattr(servers, "_stop", lambda process: (stopped.append(process), stop(process)))
-    refused = pytest.raises(RuntimeError, match="not healthy after 2 s")
+    refused = pytest.raises(RuntimeError, match="not healthy after")
     with refused, running_server(tmp_path, tmp_path / "log", command=command(tmp_path, -1)):
         pass
     assert len(starts(tmp_path)) == 1 and [process.poll() is not None for process in stopped] == [True]
+
+
+def test_a_slow_start_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that works does not hang."""
+    core_seconds = itertools.count(step=2)
+    monkeypatch.setattr(servers, "HANGS_SECONDS", 2)
+    monkeypatch.setattr(servers, "_core_seconds", lambda _: next(core_seconds))
+    slow = SERVER.replace("if taken >= 0:", "time.sleep(3)\nif taken >= 0:")
+    arguments = command(tmp_path, 0)
+    (tmp_path / "server.py").write_text(slow)
+    with running_server(tmp_path, tmp_path / "log", command=arguments) as server:
+        assert server.is_alive()
 
 
 STARTS_ONE = """

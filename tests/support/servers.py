@@ -16,13 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from sglang_hetero_spec.serving.ports import HOST, free_ports
 from tests.support import reaper
 
-# A start is half a minute, most of it imports; several at once on two cores take as many times as long.
-START_SECONDS = 180
+# A start is half a minute of one core, most of it imports, and as many times that as there are others on the core.
+START_SECONDS = 600
+# One that hangs is given up much sooner: when for so long it has used less than a second of a core.
+HANGS_SECONDS = 60
 TAKEN = "address already in use"
 SERVE = (sys.executable, "-m", "sglang_hetero_spec.cli", "serve")
 LAUNCH = (sys.executable, "-m", "sglang.launch_server")
@@ -137,8 +140,9 @@ def _started(command: tuple[str, ...], log: Path, environ: dict[str, str]) -> Se
 
 def _wait_until_healthy(server: Server) -> None:
     """A server whose port is taken may stay, without listening; another one may answer in its place."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
+    start = worked_at = time.monotonic()
+    worked = 0.0
+    while time.monotonic() - start < START_SECONDS and time.monotonic() - worked_at < HANGS_SECONDS:
         has_ended = server.process.poll() is not None
         said = server.log.read_text(errors="replace")
         if TAKEN in said.lower():
@@ -147,8 +151,22 @@ def _wait_until_healthy(server: Server) -> None:
             raise RuntimeError(f"The server ended while starting:\n{said[-4000:]}")
         if server.answers():
             return
+        if (now := _core_seconds(server.process.pid)) > worked + 1:
+            worked, worked_at = now, time.monotonic()
         time.sleep(0.5)
-    raise RuntimeError(f"The server is not healthy after {START_SECONDS} s:\n{said[-4000:]}")
+    raise RuntimeError(f"The server is not healthy after {time.monotonic() - start:.0f} s:\n{said[-4000:]}")
+
+
+def _core_seconds(pid: int) -> float:
+    """Of a process and its children so far."""
+    found = 0.0
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                found += times.user + times.system
+    return found
 
 
 def _stop(process: subprocess.Popen) -> None:
