@@ -79,6 +79,11 @@ class FakeServer:
         return 200, answer_to(ids, body["sampling_params"])
 
 
+class _Listening(ThreadingHTTPServer):
+    # Clients come dozens at once; whom the queue has no room for tries again a second later, and later still.
+    request_queue_size = 256
+
+
 @contextmanager
 def serving(fake: FakeServer | None = None) -> Iterator[FakeServer]:
     fake = fake or FakeServer()
@@ -115,7 +120,7 @@ def serving(fake: FakeServer | None = None) -> Iterator[FakeServer]:
             except OSError:
                 self.close_connection = True  # the client was killed
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Listening(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients are killed here
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
