@@ -215,10 +215,10 @@ def _message(response: requests.Response) -> str:
 
 
 def _in_words(error: Exception) -> str:
+    if isinstance(error, requests.ConnectionError):  # also one that took too long: a busy server's queue was full
+        return "no connection"
     if isinstance(error, requests.Timeout):
         return _HANGS
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from sglang_hetero_spec.build.locks import LockedError
 from sglang_hetero_spec.build.prompts import Message, Prompt, chat_prompt, plain_prompt
@@ -95,6 +96,23 @@ def test_a_passing_fault_is_asked_again(ask: Ask, prompts: tuple[Prompt, ...], o
         found = ask(prompts, url=server.url, batch=2)
     assert found.answered == 20 and len(server.asked) == 40
     assert not any(answer.text == "cut" for answer in read_answers(out))
+
+
+def test_a_queue_that_is_full_for_a_while_is_no_hang(
+    ask: Ask, prompts: tuple[Prompt, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post, came = requests.Session.post, set()
+
+    def full_at_first(session: requests.Session, url: str, json: dict[str, Any], **options: Any) -> requests.Response:
+        ids = tuple(json["input_ids"])
+        if ids not in came:
+            came.add(ids)
+            raise requests.ConnectTimeout
+        return post(session, url, json=json, **options)
+
+    monkeypatch.setattr(requests.Session, "post", full_at_first)
+    with serving() as server:
+        assert ask(prompts, url=server.url, batch=2).answered == 20
 
 
 def test_a_prompt_on_which_a_working_server_fails_is_set_aside_and_asked_again_next_time(
