@@ -15,7 +15,7 @@ from sglang_hetero_spec.drafters.none import NoneDrafter
 from sglang_hetero_spec.drafters.sequences import Sequences
 from sglang_hetero_spec.drafters.slem import SlemDrafter
 from sglang_hetero_spec.drafters.slrs import SlrsDrafter, psi_plan, slrs_room
-from sglang_hetero_spec.drafters.sorted import SortedDrafter, SortedModel
+from sglang_hetero_spec.drafters.sorted import SortedDrafter, SortedModel, taken
 from sglang_hetero_spec.drafters.standalone import StandaloneDrafter
 from sglang_hetero_spec.drafters.text_tree import TextTree
 from sglang_hetero_spec.drafters.tli import TliDrafter
@@ -93,6 +93,7 @@ def _ngram(spec: DrafterSpec, host: DrafterHost) -> Drafter:
 
 
 def _sorted(spec: DrafterSpec, host: DrafterHost) -> Drafter:
+    spec = taken(spec)
     return SortedDrafter(spec, host.sorted_model(spec), host.native_context(spec))
 
 

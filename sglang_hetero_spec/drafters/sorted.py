@@ -3,6 +3,9 @@
 Source: S2D (arXiv 2407.01955). A sub-model is the first layers of the model, with its final norm and head. Which one a
 draft comes from depends on nothing but the tokens before it, so a draft that was drawn at random has one law, that of
 the sub-model it was drawn from, and verification is that of any chain.
+
+Beyond the paper: a draft is looked at only where all drafts before it are right, so what a deeper sub-model could put
+right counts by how likely that is. Behind a doubtful draft less sureness suffices (`sure_enough`).
 """
 
 from __future__ import annotations
@@ -61,14 +64,16 @@ class SortedDrafter(Drafter):
 
 
 class _FirstSure:
-    """A sorted model as a `base.DraftModel` of chains: each request's logits are those of the first sub-model whose
-    largest probability reaches its threshold, or of the last."""
+    """A sorted model as a `base.DraftModel` of chains: each request's logits are those of the first sub-model that is
+    sure enough, or of the last."""
 
     def __init__(self, model: SortedModel, thresholds: Sequence[float]) -> None:
         self._model, self._thresholds = model, thresholds
         self.catch_up = model.catch_up
 
     def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
+        # How likely all drafts of each request are right so far.
+        self._standing = torch.ones(len(batch.rows))
         return self._first_sure(batch, self._model.read_window(batch, window))
 
     def read_next(self, batch: DraftBatch, tokens: torch.Tensor, offset: int) -> torch.Tensor:
@@ -78,15 +83,42 @@ class _FirstSure:
         raise NotImplementedError("A sorted drafter proposes chains (pool/entries/sorted.py refuses others).")
 
     def _first_sure(self, batch: DraftBatch, logits: torch.Tensor) -> torch.Tensor:
-        members, newest = list(range(len(logits))), logits
+        if not self._thresholds:
+            return logits
+        members, found = list(range(len(logits))), confidence(logits)
         for exit, threshold in enumerate(self._thresholds, start=1):
-            is_sure = (confidence(newest) >= threshold).tolist()
-            members = [member for member, sure in zip(members, is_sure, strict=True) if not sure]
+            is_sure = sure_enough(found, self._standing, threshold).tolist()
+            members = [member for member in members if not is_sure[member]]
             if not members:
                 break
             newest = self._model.read_deeper(batch, exit, members)
-            logits = newest if len(members) == len(logits) else logits.index_copy(0, torch.tensor(members), newest)
+            if len(members) == len(logits):
+                logits, found = newest, confidence(newest)
+            else:
+                places = torch.tensor(members)
+                logits = logits.index_copy(0, places, newest)
+                found = found.index_copy(0, places, confidence(newest))
+        self._standing = self._standing * found
         return logits
+
+
+def sure_enough(confidences: torch.Tensor, standing: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Where to leave, bool [b]: the doubt about this draft, 1 - confidence, by how likely those before it are right
+    (standing, [b]), is no more than the threshold allows for the first one of a chain."""
+    return (1 - confidences) * standing <= 1 - threshold
+
+
+def taken(spec: DrafterSpec) -> DrafterSpec:
+    """The same drafter without the exits that no draft leaves at: a threshold of 1 is never looked at, and behind one
+    of 0 there is nothing."""
+    exits = list(zip(spec.exits, (*spec.thresholds, 0.0), strict=True))
+    last = next(number for number, (_, threshold) in enumerate(exits) if threshold <= 0)
+    kept = [(layers, threshold) for layers, threshold in exits[: last + 1] if threshold < 1]
+    return replace(
+        spec,
+        exits=tuple(layers for layers, _ in kept),
+        thresholds=tuple(threshold for _, threshold in kept[:-1]),
+    )
 
 
 def confidence(logits: torch.Tensor) -> torch.Tensor:

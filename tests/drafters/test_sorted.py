@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 
 from sglang_hetero_spec.drafters.base import DraftBatch
-from sglang_hetero_spec.drafters.sorted import SortedDrafter, confidence
+from sglang_hetero_spec.drafters.sorted import SortedDrafter, confidence, taken
 from sglang_hetero_spec.pool import DrafterSpec
 
 STEPS, VOCAB = 3, 5
@@ -58,19 +59,21 @@ def batch(size: int, **fields: object) -> DraftBatch:
 ROUND = [
     [[0.7, 0.5, 0.3], [0.0, 0.9, 0.5], [0.0, 0.0, 0.4]],  # 0 leaves at once, 1 in the middle, 2 at the end
     [[0.9, 0.9, 0.9], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]],  # nobody goes deeper
-    [[0.1, 0.1, 0.6], [0.7, 0.8, 0.0], [0.9, 0.0, 0.0]],  # a threshold that is just reached suffices
+    # Doubts times how likely the drafts so far are right: 0.7 * 0.63, 0.3 * 0.63 (so late, 0.7 is as good as 0.8);
+    # 0.7 * 0.81, 0.2 * 0.81; 0.7 * 0.36, which suffices.
+    [[0.3, 0.3, 0.3], [0.7, 0.8, 0.0], [0.9, 0.0, 0.0]],
 ]
 
 
 def test_each_token_is_that_of_the_first_exit_that_is_sure() -> None:
     model = FakeSorted(ROUND)
     tree = drafter(model).propose(batch(3, newcomers=(1,), newcomer_lens=(7,)))
-    assert tree.tokens.tolist() == [[0, 0, 0, 2], [0, 1, 0, 1], [0, 2, 0, 0]]
+    assert tree.tokens.tolist() == [[0, 0, 0, 1], [0, 1, 0, 1], [0, 2, 0, 0]]
     assert tree.is_chain and tree.num_fed == 0
     assert model.calls == [
         ("catch_up", 2), ("window", 2), ("deeper", 1, (1, 2)), ("deeper", 2, (2,)),
         ("next", (0, 1, 2)),
-        ("next", (0, 0, 0)), ("deeper", 1, (0, 1)), ("deeper", 2, (0,)),
+        ("next", (0, 0, 0)), ("deeper", 1, (0, 1)),
     ]  # fmt: skip
 
 
@@ -78,6 +81,25 @@ def test_a_fixed_exit_asks_for_nothing_more() -> None:
     model = FakeSorted(ROUND)
     drafter(model, thresholds=()).propose(batch(3))
     assert [call[0] for call in model.calls] == ["window", "next", "next"]
+
+
+@pytest.mark.parametrize(
+    "thresholds, exits, left",
+    [
+        ((0.5, 0.9), (1, 2, 4), (0.5, 0.9)),
+        ((1.0, 0.9), (2, 4), (0.9,)),
+        ((0.5, 1.0), (1, 4), (0.5,)),
+        ((1.0, 1.0), (4,), ()),
+        ((0.5, 0.0), (1, 2), (0.5,)),
+        ((0.0, 0.5), (1,), ()),
+        ((1.0, 0.0), (2,), ()),
+    ],
+)
+def test_exits_that_are_never_taken_are_not_there(
+    thresholds: tuple[float, ...], exits: tuple[int, ...], left: tuple[float, ...]
+) -> None:
+    spec = DrafterSpec("s", "sorted", None, "shared", 3, 1, 4, exits=(1, 2, 4), thresholds=thresholds)
+    assert taken(spec) == replace(spec, exits=exits, thresholds=left)
 
 
 def test_the_window_covers_what_another_drafter_may_have_written() -> None:
@@ -100,7 +122,7 @@ def test_the_law_of_a_drawn_token_is_that_of_its_exit() -> None:
     """Also that temperature does not change where it leaves."""
     model = FakeSorted(ROUND)
     tree = drafter(model).propose(batch(3, sampler=Coin()))
-    left = [[0, 0, 2], [1, 0, 1], [2, 0, 0]]
+    left = [[0, 0, 1], [1, 0, 1], [2, 0, 0]]
     for request, exits in enumerate(left):
         for step, exit in enumerate(exits):
             model.step = step

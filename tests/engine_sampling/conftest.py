@@ -35,7 +35,7 @@ from tests.support.servers import Server, running_server
 from tests.support.tiny_models import write_noisy_copy, write_tiny_model
 
 PER_REQUEST = 1000
-LEAVING = {"exits": [1, 2], "thresholds": [0.25]}
+LEAVING = {"exits": [1, 2], "thresholds": [0.6]}
 FIGURES: list[str] = []
 
 Draw = dict[Group, list[Tokens]]

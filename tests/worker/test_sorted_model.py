@@ -140,7 +140,7 @@ def play(world: World, seed: int, num_rounds: int = 7) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("thresholds", [(0.22, 0.3), (0.2, NEVER), (NEVER, 0.25), (0.3, 0.0)])
+@pytest.mark.parametrize("thresholds", [(0.8, 0.85), (0.22, 0.3), (0.7, NEVER), (NEVER, 0.8), (0.8, 0.0)])
 def test_filled_in_is_bit_equal_to_all_layers_always(
     model: LlamaForCausalLM, thresholds: tuple[float, float], threads: int
 ) -> None:
@@ -187,18 +187,21 @@ def test_rows_come_out_alike_in_any_company() -> None:
 
 def test_drafts_come_from_the_first_exit_that_is_sure(model: LlamaForCausalLM) -> None:
     """Logits against transformers, at every step of every request."""
-    thresholds = (0.22, 0.3)
+    thresholds = (0.8, 0.85)
     world = World(model, thresholds, LENS)
     play(world, seed=5, num_rounds=4)
     numbers = [0, 1, 3]
     script = Script(torch.randint(0, VOCAB, (3, STEPS)))
     world.propose(numbers, script)
-    left = set()
+    left, standing = set(), [1.0] * len(numbers)
     for step, logits in enumerate(script.seen):
         for place, number in enumerate(numbers):
             ids = world.tokens(number, world.lens[number] + 1) + script.drafts[place, :step].tolist()
             each = [world.expected(ids, exit) for exit in range(len(EXITS))]
-            sure = [float(e.softmax(-1).max()) >= t for e, t in zip(each, (*thresholds, 0.0), strict=True)]
+            found = [float(e.softmax(-1).max()) for e in each]
+            limits = [1 - threshold for threshold in (*thresholds, 0.0)]
+            sure = [(1 - c) * standing[place] <= limit for c, limit in zip(found, limits, strict=True)]
+            standing[place] *= found[sure.index(True)]
             left.add(sure.index(True))
             torch.testing.assert_close(logits[place], each[sure.index(True)], atol=2e-4, rtol=1e-4)
     assert len(left) > 1
@@ -216,7 +219,7 @@ def test_others_are_told_of_what_is_filled_and_of_nothing_else(
     model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sglang_hetero_spec.worker.sorted_model.NOTE_EVERY", 1)
-    world = World(model, (0.22, 0.3), LENS)
+    world = World(model, (0.8, 0.85), LENS)
     play(world, seed=3)
     shared = world.sorted.shared
     for number, length in enumerate(world.lens):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +15,11 @@ from sglang_hetero_spec.build.align.answers import Row, read_answers
 from sglang_hetero_spec.build.profile.candidates import Candidate
 from sglang_hetero_spec.build.profile.records import ProfileError, ProfileRecord
 from sglang_hetero_spec.build.profile.thresholds import Chosen, SeenAnswer, choose_thresholds, measured_costs
+from sglang_hetero_spec.pool.safetensors_file import read_header
 
 _BATCH_TOKENS = 4096
 # Tokens of answers that are enough to choose by.
-_MOST_TOKENS = 40_000
+_MOST_TOKENS = 20_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def by_confidence(
         for number in concurrency:
             names = [candidate.drafter for candidate in candidates]
             costs = measured_costs(records, names, first.settings.num_steps, number)
+            costs = replace(costs, look=costs.segments[0] * head_share(first.path, exits[0]))
             chosen = choose_thresholds(seen[first.path, exits], costs, first.settings.num_steps)
             extra = (("exits", exits), ("thresholds", chosen.thresholds))
             alike = (first.path, first.settings, chosen.thresholds)
@@ -79,6 +83,19 @@ def held_out(answers: Path, prompts: Sequence[Sequence[int]]) -> list[Row]:
         )
     every = max(1, round(sum(len(row.answer) for row in rows) / _MOST_TOKENS))
     return rows[::every]
+
+
+def head_share(folder: Path, layers: int) -> float:
+    """Of the weights that a draft left behind so many layers reads, those of the head: what it costs to look there."""
+    sizes: dict[str, int] = {}
+    for path in folder.glob("*.safetensors"):
+        sizes |= {name: math.prod(tensor["shape"]) for name, tensor in read_header(path).items()}
+    heads = [size for name, size in sizes.items() if name.endswith(("lm_head.weight", "embed_out.weight"))]
+    tables = [size for name, size in sizes.items() if name.endswith(("embed_tokens.weight", "wte.weight"))]
+    numbers = {name: re.search(r"\.(?:layers|h)\.(\d+)\.", name) for name in sizes}
+    inner = sum(sizes[name] for name, number in numbers.items() if number and int(number[1]) < layers)
+    head = (heads or tables or [0])[0]
+    return head / max(1, head + inner)
 
 
 def see_exits(folder: Path, exits: Sequence[int], rows: Sequence[Row]) -> list[SeenAnswer]:

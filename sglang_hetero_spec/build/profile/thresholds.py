@@ -2,11 +2,11 @@
 
 What is known: on the target's own answers, how sure each exit is of each token and whether it is right, and what a
 verify step and each segment of the drafter cost. Along such an answer greedy speculation can be replayed for any
-thresholds; a draft behind the first wrong one is never looked at, and costs what drafts cost on average.
+thresholds. Behind the first wrong draft of a chain, and behind the end of an answer, drafts cost as if they were right.
 
 - A segment is computed where at least one of the batch's requests needs it, whatever their number; requests leave
   independently of each other. What was left behind is brought along at no extra cost.
-- An exit's norm and head are part of the segment before it.
+- An exit that is looked at and not left at costs a norm and a head more than the segments.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ class SeenAnswer:
 
 @dataclass(frozen=True)
 class Costs:
-    """verify: seconds of a step beside drafting; segments: seconds of one draft in each; batch: requests in a step."""
+    """verify: seconds of a step beside drafting; segments: seconds of one draft in each, the first with a norm and
+    head, which take `look`; batch: requests in a step."""
 
     verify: float
     segments: tuple[float, ...]
     batch: float = 1.0
+    look: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def _climb(
 
 
 class Replay:
-    """Greedy chains along known answers."""
+    """Greedy chains along known answers, from every place of them; only those that speculation comes to count."""
 
     def __init__(self, answers: Sequence[SeenAnswer], costs: Costs, num_steps: int) -> None:
         if not any(answer.hits.shape[1] for answer in answers):
@@ -93,50 +95,62 @@ class Replay:
         self._confidences = np.concatenate([answer.confidences for answer in answers], axis=1)
         self._hits = np.concatenate([answer.hits for answer in answers], axis=1)
         self._lens = [answer.hits.shape[1] for answer in answers]
+        self._ends = np.repeat(np.cumsum(self._lens), self._lens)
 
     def grid(self, exit: int) -> list[float]:
         spread = np.quantile(self._confidences[exit], np.linspace(0, 1, _GRID + 2)[1:-1])
         return sorted({_ALWAYS, _NEVER, *(round(float(value), _DIGITS) for value in spread)})
 
+    def fixed(self, exit: int) -> float:
+        num_inner = len(self._hits) - 1
+        return self.speed(tuple(_NEVER if inner < exit else _ALWAYS for inner in range(num_inner)))
+
     def speed(self, thresholds: Sequence[float]) -> float:
         """Expected tokens per second of one request."""
-        sure = np.vstack(
-            [self._confidences[:-1] >= np.reshape(thresholds, (-1, 1)), np.ones(self._hits.shape[1], bool)]
-        )
-        left = sure.argmax(axis=0)
-        return self._speed(self._hits[left, np.arange(len(left))], left)
+        runs, left = self._chains(thresholds)
+        starts = self._starts(runs)
+        steps = len(starts)
+        draft = 0.0
+        for at_step in left:
+            exits = at_step[starts]
+            draft += sum(
+                cost * (1 - (exits < segment).mean() ** self._costs.batch)
+                for segment, cost in enumerate(self._segments(thresholds))
+            )
+        return self._hits.shape[1] / (steps * (self._costs.verify + float(draft)))
 
-    def fixed(self, exit: int) -> float:
-        return self._speed(self._hits[exit], np.full(self._hits.shape[1], exit))
+    def _segments(self, thresholds: Sequence[float]) -> list[float]:
+        """With the looks that lead there, and none at exits that are never left at."""
+        looks = [0.0, *(self._costs.look if threshold < _NEVER else 0.0 for threshold in thresholds)]
+        return [segment + look for segment, look in zip(self._costs.segments, looks, strict=True)]
 
-    def _speed(self, hits: np.ndarray, left: np.ndarray) -> float:
-        steps = self._steps(hits)
-        draft = sum(
-            seconds * (1 - (left < segment).mean() ** self._costs.batch)
-            for segment, seconds in enumerate(self._costs.segments)
-        )
-        return len(hits) / (steps * (self._costs.verify + self._num_steps * float(draft)))
+    def _chains(self, thresholds: Sequence[float]) -> tuple[list[int], list[np.ndarray]]:
+        """From every place: how many drafts are right, and at which exit each of them leaves, [num_steps, n]."""
+        num_places = self._hits.shape[1]
+        places, standing = np.arange(num_places), np.ones(num_places)
+        runs, right, left = np.zeros(num_places, int), np.ones(num_places, bool), []
+        limits = np.reshape([1 - threshold for threshold in thresholds], (-1, 1))
+        is_left_at = np.array([threshold < _NEVER for threshold in thresholds], bool).reshape(-1, 1)
+        for step in range(self._num_steps):
+            at = np.minimum(places + step, num_places - 1)
+            sure = ((1 - self._confidences[:-1, at]) * standing <= limits) & is_left_at
+            exits = np.vstack([sure, np.ones(num_places, bool)]).argmax(axis=0)
+            right &= self._hits[exits, at] & (places + step < self._ends)
+            runs += right
+            standing = standing * self._confidences[exits, at]
+            left.append(exits)
+        return runs.tolist(), left
 
-    def _steps(self, hits: np.ndarray) -> int:
-        """Verify steps for all answers: each takes the right drafts, at most num_steps, and one token more."""
-        runs = _runs(hits)
-        steps = start = 0
+    def _starts(self, runs: Sequence[int]) -> list[int]:
+        """Where the verify steps of all answers begin: each takes the right drafts and one token more."""
+        starts, start = [], 0
         for length in self._lens:
             at, end = start, start + length
             while at < end:
-                at += min(runs[at], self._num_steps) + 1
-                steps += 1
+                starts.append(at)
+                at += runs[at] + 1
             start = end
-        return steps
-
-
-def _runs(hits: np.ndarray) -> list[int]:
-    """How many hits follow one another from each place on."""
-    runs, run = [0] * len(hits), 0
-    for place in range(len(hits) - 1, -1, -1):
-        run = run + 1 if hits[place] else 0
-        runs[place] = run
-    return runs
+        return starts
 
 
 def measured_costs(records: Iterable[ProfileRecord], names: Sequence[str], num_steps: int, concurrency: int) -> Costs:

@@ -47,7 +47,7 @@ def _thresholds(drafter: Drafter, num_exits: int, field: str) -> tuple[float, ..
         found = "missing" if drafter.thresholds is None else shown(list(thresholds))
         raise PoolError(
             f"{field} is {found}; {num_exits} exits need {num_exits - 1} of them, each the largest probability of the"
-            " next token that suffices to leave there, from 0 to 1."
+            " next token that suffices to leave there, from 0 (always) to 1 (never)."
         )
     for threshold in thresholds:
         if not 0 <= threshold <= 1:
