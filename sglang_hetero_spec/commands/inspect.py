@@ -119,7 +119,8 @@ def _print_tables(pool: Pool) -> None:
         if pool.router.second_below is not None:
             out.print(f"Below {pool.router.second_below:g} the drafter of its next guess drafts too.")
     for drafter in pool.drafters:
-        for line in (*_vocabulary_lines(drafter), *_corpus_lines(drafter), *_exit_lines(drafter)):
+        lines = (*_vocabulary_lines(drafter), *_corpus_lines(drafter), *_exit_lines(pool, drafter), *_place(drafter))
+        for line in lines:
             out.print(escape(line), soft_wrap=True)
     out.print("Every check passed.")
 
@@ -130,13 +131,26 @@ def _corpus_lines(drafter: DrafterSpec) -> Iterator[str]:
         yield f"Drafter {drafter.name} remembers {drafter.capacity:,} tokens, the oldest out first; it {begins}."
 
 
-def _exit_lines(drafter: DrafterSpec) -> Iterator[str]:
+def _exit_lines(pool: Pool, drafter: DrafterSpec) -> Iterator[str]:
+    """Thresholds belong to one target: another pool may have the same files with others."""
     if drafter.kind != "sorted":
         return
-    *inner, last = drafter.exits
-    sure = zip(inner, drafter.thresholds, strict=True)
+    from sglang_hetero_spec.pool.exits import taken
+
+    served = taken(drafter)
+    *inner, last = served.exits
+    sure = zip(inner, served.thresholds, strict=True)
     early = "".join(f"behind layer {layers} where it is sure to {threshold:g}, " for layers, threshold in sure)
-    yield f"Drafter {drafter.name} leaves its model {early}{'else ' if inner else ''}behind layer {last}."
+    target = "" if pool.target.name_or_path is None else f" for the target {pool.target.name_or_path}"
+    yield f"Drafter {drafter.name} leaves its model{target} {early}{'else ' if inner else ''}behind layer {last}."
+    unused = [str(layers) for layers in drafter.exits if layers not in served.exits]
+    if unused:
+        yield f"Drafter {drafter.name} could be left behind layer {' and '.join(unused)} too, which never pays here."
+
+
+def _place(drafter: DrafterSpec) -> Iterator[str]:
+    if drafter.external:
+        yield f"Drafter {drafter.name} lies outside of the pool, in {drafter.path}."
 
 
 def _vocabulary_lines(drafter: DrafterSpec) -> Iterator[str]:

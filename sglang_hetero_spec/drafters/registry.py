@@ -15,11 +15,12 @@ from sglang_hetero_spec.drafters.none import NoneDrafter
 from sglang_hetero_spec.drafters.sequences import Sequences
 from sglang_hetero_spec.drafters.slem import SlemDrafter
 from sglang_hetero_spec.drafters.slrs import SlrsDrafter, psi_plan, slrs_room
-from sglang_hetero_spec.drafters.sorted import SortedDrafter, SortedModel, taken
+from sglang_hetero_spec.drafters.sorted import SortedDrafter, SortedModel
 from sglang_hetero_spec.drafters.standalone import StandaloneDrafter
 from sglang_hetero_spec.drafters.text_tree import TextTree
 from sglang_hetero_spec.drafters.tli import TliDrafter
 from sglang_hetero_spec.pool import DrafterSpec
+from sglang_hetero_spec.pool.exits import taken
 from sglang_hetero_spec.vocab.pairing import Pairing
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from sglang_hetero_spec.drafters.base import DraftBatch
-from sglang_hetero_spec.drafters.sorted import SortedDrafter, confidence, taken
+from sglang_hetero_spec.drafters.sorted import SortedDrafter, confidence
 from sglang_hetero_spec.pool import DrafterSpec
+from sglang_hetero_spec.pool.exits import taken
 
 STEPS, VOCAB = 3, 5
 
