@@ -15,7 +15,11 @@ def add(subcommands: Any) -> None:
         description="Starts the real engine three times (no speculation, STANDALONE, HETERO), sends the"
         " same mixed prompts, and shows what routing gains and that the output stays the same.",
     )
-    parser.add_argument("--export", metavar="DIR", help="only write DIR/target and DIR/pool, and stop")
+    parser.add_argument(
+        "--export",
+        metavar="DIR",
+        help="only write DIR/target and DIR/pool, and a smaller target with its pool in DIR/small, and stop",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--num-prompts", type=positive, metavar="N", help="prompts to send in all (default: 18)")
     parser.add_argument("--tokens", type=positive, metavar="N", help="new tokens for each prompt (default: 64)")

@@ -40,7 +40,8 @@ _SHAPE = {
     "head_dim": 64,
     "intermediate_size": 160,
 }
-_NOT_SERVED = (".*", "*.json.part", "align.json", "curve.jsonl", "sorted.json")
+# Of an aligned drafter's folder.
+NOT_SERVED = (".*", "*.json.part", "align.json", "curve.jsonl", "sorted.json")
 # What an adapter's folder needs.
 _ADAPTER_CONFIG, _ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -214,7 +215,7 @@ def _publish(
 def _copy(source: Path, place: Path, kind: str) -> None:
     shutil.rmtree(place, ignore_errors=True)
     if kind == "sorted":
-        shutil.copytree(source, place, ignore=shutil.ignore_patterns(*_NOT_SERVED))
+        shutil.copytree(source, place, ignore=shutil.ignore_patterns(*NOT_SERVED))
         return
     place.mkdir(parents=True)
     shutil.copyfile(source / _ADAPTER_WEIGHTS, place / _ADAPTER_WEIGHTS)

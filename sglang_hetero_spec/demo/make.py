@@ -1,4 +1,5 @@
-"""Makes the demo's target from nothing, its pool by `build` with recipe.yaml, and drafters of the other kinds for it.
+"""Makes the demo's target from nothing, its pool by `build` with recipe.yaml, drafters of the other kinds for it, and a
+second, smaller target with a pool of its own.
 
 python -m sglang_hetero_spec.demo.make --out DIR
 """
@@ -17,9 +18,11 @@ RECIPE = Path(__file__).parent / "recipe.yaml"
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    says = (__doc__ or "").partition("\n")[0]
+    says = " ".join((__doc__ or "").partition("\n\n")[0].split())
     parser = argparse.ArgumentParser(prog="python -m sglang_hetero_spec.demo.make", description=says)
-    parser.add_argument("--out", type=Path, required=True, help="where target/, pool/ and heldout.jsonl are written")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="where target/, pool/, small/ and heldout.jsonl are written"
+    )
     parser.add_argument(
         "--data", type=Path, help="folder with gsm8k_train.jsonl and e2e_dev.csv (generated text without it)"
     )
@@ -53,12 +56,14 @@ def main(argv: list[str] | None = None) -> int:
 
     from sglang_hetero_spec.build.layout import Layout
     from sglang_hetero_spec.build.pipeline import build
+    from sglang_hetero_spec.build.prompts import PROMPTS_NAME
     from sglang_hetero_spec.build.recipe import load_recipe
     from sglang_hetero_spec.demo.data import find_sources
     from sglang_hetero_spec.demo.kinds import KindSettings, add_kinds
     from sglang_hetero_spec.demo.publish import publish
     from sglang_hetero_spec.demo.train.settings import FULL, QUICK
     from sglang_hetero_spec.demo.train.stages import Workshop
+    from sglang_hetero_spec.demo.two_targets import Bench, TwoSettings, add_second_target
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -82,8 +87,12 @@ def main(argv: list[str] | None = None) -> int:
         built = build(recipe, shop.work / "pool", say)
         about = {"settings": settings.as_dict(), "recipe": recipe.model_dump(exclude={"target", "prompts"})}
         made = publish(built.pool.root, args.out, about)
+        layout = Layout(built.pool.root)
         kinds = KindSettings(sorted_tokens=20_000, lora_tokens=20_000) if args.quick else KindSettings()
-        add_kinds(shop.target_dir, Layout(built.pool.root), args.out, shop.work / "kinds", kinds, say)
+        add_kinds(shop.target_dir, layout, args.out, shop.work / "kinds", kinds, say)
+        two = TwoSettings(30_000, 15_000, 30_000, 300) if args.quick else TwoSettings()
+        prompts = layout.partition / PROMPTS_NAME
+        add_second_target(Bench(shop.target_dir, layout.split, prompts, shop.work / "two", two, say), args.out)
         print(_table(made["heldout"]))
     except HeteroError as error:
         print(error, file=sys.stderr)

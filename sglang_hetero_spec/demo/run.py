@@ -12,7 +12,7 @@ from typing import Any
 from sglang_hetero_spec.commands.checked import checked_pool
 from sglang_hetero_spec.commands.output import DONE, FAILED, UsageError, console, print_json, say
 from sglang_hetero_spec.commands.progress import Reporter
-from sglang_hetero_spec.demo import measure, summary, table, why
+from sglang_hetero_spec.demo import measure, summary, table, two_figures, why
 from sglang_hetero_spec.demo.arms import plan_arms, plan_servers
 from sglang_hetero_spec.demo.costly import CostlyTarget, make_costly
 from sglang_hetero_spec.demo.errors import DemoError
@@ -27,7 +27,8 @@ from sglang_hetero_spec.serving.interrupt import terminated_like_interrupted
 
 @dataclass(frozen=True)
 class Outcome:
-    """Everything that a run of the demo found. costly: None where the target was served as it ships."""
+    """Everything that a run of the demo found. costly: None where the target was served as it ships. targets: figures
+    that ship with it."""
 
     options: DemoOptions
     machine: Machine
@@ -37,6 +38,7 @@ class Outcome:
     num_params: int
     results: Results
     seconds: float
+    targets: two_figures.TwoTargets | None = None
 
     def cost_note(self) -> str:
         """One sentence about the target, to stand beside every figure."""
@@ -92,7 +94,8 @@ def run(shipped: Shipped, options: DemoOptions, reporter: Reporter, one_drafter:
             logs=Path(logs),
             reporter=reporter,
         )
-    return Outcome(options, machine, pool, prompts, costly, num_params, results, reporter.seconds)
+    targets = two_figures.shipped_figures(shipped)
+    return Outcome(options, machine, pool, prompts, costly, num_params, results, reporter.seconds, targets)
 
 
 def _target(shipped: Shipped, options: DemoOptions, reporter: Reporter) -> tuple[CostlyTarget | None, Path]:
@@ -124,13 +127,23 @@ def cache_dir() -> Path:
 
 
 def _export(shipped: Shipped, out: Path, as_json: bool) -> int:
-    target, pool = export(shipped, out)
+    made = export(shipped, out)
+    small = {"target": str(made.small_target), "pool": str(made.small_pool)}
     if as_json:
-        print_json({"target": str(target), "pool": str(pool)})
-    else:
-        print(f"Wrote {target} and {pool}; serve them with\n  hetero-spec serve --model-path {target}"
-              f" --speculative-algorithm HETERO --speculative-draft-model-path {pool}")  # fmt: skip
+        print_json({"target": str(made.target), "pool": str(made.pool), "small": small})
+        return DONE
+    print(f"Wrote {made.target} and {made.pool}; serve them with\n  {_serve(made.target, made.pool)}")
+    print(
+        f"A smaller target is in {small['target']}, with a pool that shares a drafter with the first one (keep both"
+        f" where they are):\n  {_serve(made.small_target, made.small_pool)}"
+    )
     return DONE
+
+
+def _serve(target: Path, pool: Path) -> str:
+    return (
+        f"hetero-spec serve --model-path {target} --speculative-algorithm HETERO --speculative-draft-model-path {pool}"
+    )
 
 
 def as_dict(outcome: Outcome) -> dict[str, Any]:
@@ -148,6 +161,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         },
         "general_drafter": outcome.pool.fallback_drafter,
         "definitions": DEFINITIONS,
+        "two_targets": outcome.targets and outcome.targets.as_dict(),
         "drafters": [reason.as_dict() for reason in why.reasons(outcome.pool)],
         **summary.as_dict(outcome.results),
         "samples": [
@@ -167,6 +181,10 @@ def _print(outcome: Outcome) -> None:
     found = why.reasons(outcome.pool)
     if found:
         out.print(why.why_table(found, names))
+    if outcome.targets is not None:
+        out.print(two_figures.two_table(outcome.targets))
+        out.print(escape(outcome.targets.note()))
+        out.print()
     table.print_results(out, outcome.results, names, outcome.pool.fallback_drafter)
     for line in (
         *table.legend(outcome.options.passes, len(outcome.prompts)),

@@ -1,4 +1,4 @@
-"""The files of the demo that ship with the package: target, pool, held-out prompts."""
+"""The files of the demo that ship with the package: target, pool, held-out prompts; a smaller target with its pool."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from sglang_hetero_spec.commands.output import UsageError
 from sglang_hetero_spec.demo.errors import DemoError
 
 ASSETS = Path(__file__).resolve().parent / "assets"
-_NEEDED = ("target/config.json", "target/model.safetensors", "pool/pool.json", "heldout.jsonl")
+_NEEDED = (
+    *("target/config.json", "target/model.safetensors", "pool/pool.json", "heldout.jsonl"),
+    *("small/target/config.json", "small/target/model.safetensors", "small/pool/pool.json"),
+)
+# Some of the second pool's drafters lie in the first: copies keep where they are to each other.
+_EXPORTED = ("target", "pool", "small/target", "small/pool")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,14 @@ class Shipped:
     def pool(self) -> Path:
         return self.root / "pool"
 
+    @property
+    def small_target(self) -> Path:
+        return self.root / "small" / "target"
+
+    @property
+    def small_pool(self) -> Path:
+        return self.root / "small" / "pool"
+
     def prompts(self) -> list[Prompt]:
         lines = (self.root / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
         return [Prompt(item["prompt"], item["task"]) for item in map(json.loads, lines)]
@@ -50,21 +63,21 @@ def find_shipped(root: Path | None = None) -> Shipped:
     return Shipped(root)
 
 
-def export(shipped: Shipped, out: Path) -> tuple[Path, Path]:
-    """Copies to out/target and out/pool, which must not exist. UsageError, in one sentence, where that fails."""
-    copies = ((shipped.target, out / "target"), (shipped.pool, out / "pool"))
-    for _, copy in copies:
-        if copy.exists():
-            raise UsageError(f"--export {out}: {copy} exists already; name another folder, or remove it.")
+def export(shipped: Shipped, out: Path) -> Shipped:
+    """Copies both targets and both pools to `out`, where none of them may be. UsageError, in one sentence, where that
+    fails."""
+    for name in _EXPORTED:
+        if (out / name).exists():
+            raise UsageError(f"--export {out}: {out / name} exists already; name another folder, or remove it.")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for source, copy in copies:
-            shutil.copytree(source, copy, copy_function=shutil.copyfile)
+        for name in _EXPORTED:
+            shutil.copytree(shipped.root / name, out / name, copy_function=shutil.copyfile)
     except OSError as error:
         raise UsageError(
             f"--export {out}: cannot be written ({error.strerror or error}); name a folder that can."
         ) from None
-    return copies[0][1], copies[1][1]
+    return Shipped(out)
 
 
 def interleave(prompts: Sequence[Prompt], number: int) -> tuple[list[Prompt], list[Prompt]]:

@@ -13,14 +13,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import sglang_hetero_spec.demo as demo
 from sglang_hetero_spec.demo.data import TASKS
+from sglang_hetero_spec.demo.shipped import export, find_shipped
 from sglang_hetero_spec.demo.train.export import load_model
 from sglang_hetero_spec.demo.why import reasons
 from sglang_hetero_spec.pool import load_pool
 from sglang_hetero_spec.pool.vocabulary import tokenizer_sha256
 
 ASSETS = Path(demo.__file__).parent / "assets"
-POOL = ASSETS / "pool"
+POOL, SMALL = ASSETS / "pool", ASSETS / "small"
 MODELS = [ASSETS / "target", *(POOL / "drafters" / name for name in (*TASKS, "general"))]
+TWO = [SMALL / "target", POOL / "drafters" / "both"]
 
 
 def _sha256(path: Path) -> str:
@@ -36,7 +38,7 @@ def test_manifest_hashes_and_tasks() -> None:
     assert manifest["format"] == "sglang_hetero_spec.pool" and manifest["fallback_drafter"] == "general"
     drafters = {d["name"]: d for d in manifest["drafters"]}
     kinds = {name: "standalone" for name in (*TASKS, "general")} | {f"{task}-lora": "lora" for task in TASKS}
-    kinds |= {"sorted": "sorted", "copies": "ngram", "none": "none"}
+    kinds |= {"sorted": "sorted", "both": "sorted", "copies": "ngram", "none": "none"}
     assert {name: drafter["kind"] for name, drafter in drafters.items()} == kinds
     for drafter in drafters.values():
         if "path" not in drafter:
@@ -55,7 +57,30 @@ def test_drafters_are_of_one_size() -> None:
     assert len(set(sizes.values())) == 1, sizes
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.name)
+def test_one_checkpoint_stands_in_the_pools_of_two_targets() -> None:
+    """One folder on disk; each pool says when to leave it for its own target."""
+    first, second = load_pool(POOL, target=ASSETS / "target"), load_pool(SMALL / "pool", target=SMALL / "target")
+    one, other = first.drafter("both"), second.drafter("both")
+    assert one.path == other.path and one.path.is_relative_to(POOL) and other.external and not one.external
+    assert one.weights_sha256 == other.weights_sha256 is not None
+    assert len(one.exits) == len(other.exits) > 1 and second.fallback_drafter == "both"
+    assert not list((SMALL / "pool").rglob("*.safetensors"))
+    layers = [
+        json.loads((path / "config.json").read_text())["num_hidden_layers"] for path in (ASSETS / "target", TWO[0])
+    ]
+    assert layers[0] > layers[1]
+    assert tokenizer_sha256(ASSETS / "target") == tokenizer_sha256(TWO[0])
+
+
+def test_both_pools_serve_from_where_they_are_exported_to(tmp_path: Path) -> None:
+    made = export(find_shipped(), tmp_path / "out")
+    for pool, target in ((made.pool, made.target), (made.small_pool, made.small_target)):
+        drafters = load_pool(pool, target=target).drafters
+        paths = [drafter.path for drafter in drafters if drafter.path is not None]
+        assert paths and all(path.is_relative_to(tmp_path) for path in paths)
+
+
+@pytest.mark.parametrize("path", [*MODELS, *TWO], ids=lambda p: f"{p.parent.name}-{p.name}")
 def test_loadable_by_transformers(path: Path) -> None:
     theirs = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(path)

@@ -18,6 +18,9 @@ FILES = (
     "target/model.safetensors",
     "pool/pool.json",
     "pool/drafters/a/config.json",
+    "small/target/config.json",
+    "small/target/model.safetensors",
+    "small/pool/pool.json",
     "heldout.jsonl",
 )
 Run = Callable[..., tuple[int, str, str]]
@@ -48,19 +51,23 @@ def test_export_copies_target_and_pool_whole(assets: Path, demo: Run, tmp_path: 
     assert (code, err) == (0, "")
     for name in FILES[:-1]:
         assert (out / name).read_text() == f"this is {name}"
-    assert sorted(path.name for path in out.iterdir()) == ["pool", "target"]
+    assert sorted(path.name for path in out.iterdir()) == ["pool", "small", "target"]
     assert f"hetero-spec serve --model-path {out}/target" in said and f"{out}/pool" in said
+    assert f"hetero-spec serve --model-path {out}/small/target" in said and f"{out}/small/pool" in said
 
 
 def test_export_for_machines(assets: Path, demo: Run, tmp_path: Path) -> None:
     code, said, err = demo("--export", tmp_path / "out", "--json")
     assert (code, err) == (0, "")
-    assert json.loads(said) == {"target": str(tmp_path / "out/target"), "pool": str(tmp_path / "out/pool")}
+    out = tmp_path / "out"
+    small = {"target": str(out / "small/target"), "pool": str(out / "small/pool")}
+    assert json.loads(said) == {"target": str(out / "target"), "pool": str(out / "pool"), "small": small}
 
 
-def test_export_overwrites_nothing(assets: Path, demo: Run, tmp_path: Path) -> None:
-    mine = tmp_path / "pool"
-    mine.mkdir()
+@pytest.mark.parametrize("name", ["pool", "small/pool"])
+def test_export_overwrites_nothing(assets: Path, demo: Run, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / name
+    mine.mkdir(parents=True)
     code, said, err = demo("--export", tmp_path)
     assert (code, said) == (2, "") and f"{mine} exists already; name another folder" in err
     assert list(mine.iterdir()) == [] and not (tmp_path / "target").exists()
@@ -73,7 +80,7 @@ def test_export_where_nothing_can_be_written(assets: Path, demo: Run, tmp_path: 
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["target/model.safetensors", "pool/pool.json", "heldout.jsonl"])
+@pytest.mark.parametrize("name", ["target/model.safetensors", "small/pool/pool.json", "heldout.jsonl"])
 @pytest.mark.parametrize("arguments", [(), ("--json",), ("--export", "out")])
 def test_missing_files_say_how_they_are_made(assets: Path, demo: Run, name: str, arguments: tuple[str, ...]) -> None:
     (assets / name).unlink()
