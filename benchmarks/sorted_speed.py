@@ -23,21 +23,21 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from sglang_hetero_spec.build.profile.adaptive import tune
 from sglang_hetero_spec.build.profile.bench import Pass, Request
-from sglang_hetero_spec.build.profile.candidates import NOBODY, Candidate, find_candidates
+from sglang_hetero_spec.build.profile.candidates import NOBODY, Candidate
 from sglang_hetero_spec.build.profile.checked import write_pool
 from sglang_hetero_spec.build.profile.engine import EngineSettings, Runner, served
-from sglang_hetero_spec.build.profile.exits import by_confidence
-from sglang_hetero_spec.build.profile.measure import ProfileOptions, load_workload, profile
+from sglang_hetero_spec.build.profile.measure import ProfileOptions, load_workload
 from sglang_hetero_spec.build.profile.records import Settings
 from sglang_hetero_spec.build.profile.workload import Ids
-from sglang_hetero_spec.build.prompts import plain_prompt, read_prompts
+from sglang_hetero_spec.build.prompts import plain_prompt
 from sglang_hetero_spec.build.sorted_file import SORTED
 from sglang_hetero_spec.commands.output import DONE, FAILED
 from sglang_hetero_spec.demo.costly import make_costly
@@ -71,16 +71,12 @@ class Setup:
 
 def candidates_of(setup: Setup, name: str) -> dict[tuple[str, int], Candidate]:
     """By name (a fixed exit of OURS has its own) and concurrency, in which thresholds differ."""
-    options, folder = setup.options, setup.drafters[name]
-    prompts = read_prompts(setup.split / "prompts.jsonl")
-    fixed = find_candidates([f"{name}={folder}"], options.shapes)
     with tempfile.TemporaryDirectory() as scratch:
-        records = profile(setup.target, [f"{name}={folder}"], prompts, Path(scratch) / "p.jsonl", options).records
-    known = load_workload(str(setup.target), prompts, replace(options, num_prompts=100))
-    texts = [ids for of_task in known.prompts.values() for ids in of_task]
+        tuned = tune(
+            setup.target, name, setup.drafters[name], setup.split, Path(scratch) / "profile.jsonl", setup.options
+        )
     found: dict[tuple[str, int], Candidate] = {}
-    for number in setup.concurrency:
-        items = by_confidence(fixed, records, texts, setup.split / "heldout.jsonl", [number])
+    for number, items in tuned.of_concurrency.items():
         for item in items:
             expected = ", ".join(f"{speed:.1f}" for speed in item.chosen.fixed)
             print(
@@ -88,9 +84,9 @@ def candidates_of(setup: Setup, name: str) -> dict[tuple[str, int], Candidate]:
                 f" {item.chosen.thresholds}, expected {item.chosen.tokens_per_second:.1f} tokens/s, fixed {expected}",
                 flush=True,
             )
-        found[name, number] = max(items, key=lambda item: item.chosen.tokens_per_second).candidate
+        found[name, number] = tuned.best(number).candidate
         if name == OURS:
-            found |= {(fixed_name(candidate), number): candidate for candidate in fixed}
+            found |= {(fixed_name(candidate), number): candidate for candidate in tuned.fixed}
     return found
 
 
@@ -159,14 +155,28 @@ def show(task: str, concurrency: int, found: Mapping[str, Tally], fixed: Sequenc
     return ok
 
 
-def run(setup: Setup) -> bool:
+@dataclass(frozen=True)
+class Found:
+    """held: whether every condition did. tallies: by task (MIXED among them) and concurrency, then by arm. candidates:
+    by arm and concurrency."""
+
+    held: bool
+    tallies: Mapping[tuple[str, int], Mapping[str, Tally]]
+    candidates: Mapping[tuple[str, int], Candidate]
+
+
+def fixed_of(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(f"{OURS}-exit")]
+
+
+def run(setup: Setup) -> Found:
     candidates: dict[tuple[str, int], Candidate] = {}
     for name in setup.drafters:
         candidates |= candidates_of(setup, name)
     entries = {NOBODY.drafter: NOBODY, **{f"{name}.{number}": one for (name, number), one in candidates.items()}}
     shown = [plain_prompt(prompt.text, task=prompt.task) for prompt in find_shipped().prompts()]
     workload = load_workload(str(setup.target), shown, setup.options)
-    held = True
+    held, tallies = True, {}
     with tempfile.TemporaryDirectory() as folder:
         write_pool(Path(folder), entries, str(setup.target))
         longest, log = workload.longest + setup.tokens, Path(folder) / "server.log"
@@ -174,7 +184,7 @@ def run(setup: Setup) -> bool:
         with served(Path(folder), settings) as runner:
             for concurrency in setup.concurrency:
                 arms = [(name, f"{name}.{number}") for name, number in candidates if number == concurrency]
-                fixed = [name for name, _ in arms if name.startswith(f"{OURS}-exit")]
+                fixed = fixed_of(name for name, _ in arms)
                 others = [name for name in setup.drafters if name != OURS]
                 arms.append((NOBODY.drafter, NOBODY.drafter))
                 of_tasks = {
@@ -188,8 +198,9 @@ def run(setup: Setup) -> bool:
                 for task, groups in of_tasks.items():
                     if task != MIXED and (setup.mixed_only or len(groups[0]) < concurrency):
                         continue
-                    held &= show(task, concurrency, measure(setup, runner, arms, groups, concurrency), fixed, others)
-    return held
+                    found = tallies[task, concurrency] = measure(setup, runner, arms, groups, concurrency)
+                    held &= show(task, concurrency, found, fixed, others)
+    return Found(held, tallies, candidates)
 
 
 def costly(folder: Path, out: Path, num_params: int) -> Path:
@@ -229,7 +240,7 @@ def main(argv: list[str] | None = None) -> int:
             num_steps=args.num_steps,
             mixed_only=args.mixed_only,
         )
-        return DONE if run(setup) else FAILED
+        return DONE if run(setup).held else FAILED
 
 
 if __name__ == "__main__":
