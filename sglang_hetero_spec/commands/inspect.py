@@ -145,7 +145,8 @@ def _exit_lines(pool: Pool, drafter: DrafterSpec) -> Iterator[str]:
     yield f"Drafter {drafter.name} leaves its model{target} {early}{'else ' if inner else ''}behind layer {last}."
     unused = [str(layers) for layers in drafter.exits if layers not in served.exits]
     if unused:
-        yield f"Drafter {drafter.name} could be left behind layer {' and '.join(unused)} too, which never pays here."
+        which = f"layer{'s' if len(unused) > 1 else ''} {' and '.join(unused)}"
+        yield f"Drafter {drafter.name} could be left behind {which} too, which never pays here."
 
 
 def _place(drafter: DrafterSpec) -> Iterator[str]:
