@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from sglang.srt.runtime_context import get_parallel
 
+from sglang_hetero_spec.worker.stopwatch import DRAFT_FORWARDS
+
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
 
@@ -107,6 +109,7 @@ class CpuLlama:
         out."""
         return 2 * (self._head.numel() + sum(layer.num_weights for layer in self._layers[layers]))
 
+    @DRAFT_FORWARDS.timed
     def gather(self, slots: torch.Tensor, layers: slice = slice(None)) -> GatheredKV:
         """slots: [b, C] int64. Columns whose slot is not the request's yet hold anything, and are not visible."""
         batch_size, width = slots.shape
@@ -116,6 +119,7 @@ class CpuLlama:
             layers=[(_rows(layer.key_pool, slots), _rows(layer.value_pool, slots)) for layer in self._layers[layers]],
         )
 
+    @DRAFT_FORWARDS.timed
     def read(self, tokens: Tokens, kv: GatheredKV, lora: AtWork | None = None) -> torch.Tensor:
         """Write the tokens' keys and values everywhere; their last hidden states, [b, w, hidden], normed.
 
@@ -126,6 +130,7 @@ class CpuLlama:
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self._embeddings[ids]
 
+    @DRAFT_FORWARDS.timed
     def read_layers(
         self,
         hidden: torch.Tensor,
@@ -145,6 +150,7 @@ class CpuLlama:
     def normed(self, hidden: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(hidden, hidden.shape[-1:], self._final_norm, self._eps)
 
+    @DRAFT_FORWARDS.timed
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         return F.linear(hidden, self._head)
 

@@ -19,11 +19,12 @@ from sglang.srt.speculative.eagle_utils import default_tree_mask_mode
 from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.tree import ancestors_of
 from sglang_hetero_spec.worker.history import TokenHistory, ragged_places
+from sglang_hetero_spec.worker.stopwatch import DRAFT_FORWARDS
 from sglang_hetero_spec.worker.verify_input import HeteroVerifyInput, tree_mask
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
 
 if TYPE_CHECKING:
-    from sglang.srt.model_executor.model_runner import ModelRunner
+    from sglang.srt.model_executor.model_runner import ModelRunner, ModelRunnerOutput
     from sglang.srt.speculative.spec_info import SpecInput
 
     from sglang_hetero_spec.worker.lora import AtWork, ServedAdapters
@@ -209,7 +210,7 @@ class SGLangDraftModel:
         forward_batch.extend_start_loc -= forward_batch.extend_seq_lens
         work = None if self.adapters is None else self.adapters.of(writers)
         with self._during(None if work is None else work.repeated(lens)):
-            self.runner.forward(forward_batch)
+            self._forward(forward_batch)
         if writers is None:
             self.shared.written.mark(self.drafter, slots)
         else:
@@ -255,10 +256,14 @@ class SGLangDraftModel:
 
     def _logits(self, forward_batch: ForwardBatch, work: AtWork | None = None) -> torch.Tensor:
         with self._during(work):
-            logits = self.runner.forward(forward_batch).logits_output.next_token_logits
+            logits = self._forward(forward_batch).logits_output.next_token_logits
         if self.head.ids is not None and logits.shape[1] != self.head.size:
             return logits[:, self.head.ids.to(logits.device)]
         return logits[:, : self.head.size]
+
+    @DRAFT_FORWARDS.timed
+    def _forward(self, forward_batch: ForwardBatch) -> ModelRunnerOutput:
+        return self.runner.forward(forward_batch)
 
 
 class PrunedHead(torch.nn.Module):

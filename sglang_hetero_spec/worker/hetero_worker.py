@@ -31,7 +31,8 @@ from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_propos
 from sglang_hetero_spec.worker.metrics import build_metrics
 from sglang_hetero_spec.worker.pool_models import PoolModels
 from sglang_hetero_spec.worker.request_state import RequestState, state_of
-from sglang_hetero_spec.worker.step_record import StepRecord
+from sglang_hetero_spec.worker.step_record import StepRecord, StepSeconds
+from sglang_hetero_spec.worker.stopwatch import DRAFT_FORWARDS, TimedTarget
 from sglang_hetero_spec.worker.verify_input import build_verify_input
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
 
@@ -54,12 +55,13 @@ class Share:
 
 @dataclass(frozen=True)
 class Drafted:
-    """A share with its proposal. seconds: host time of the proposal."""
+    """A share with its proposal. seconds: host time of the proposal; forward_seconds: of that, inside draft models."""
 
     share: Share
     batch: DraftBatch
     proposal: Proposal
     seconds: float
+    forward_seconds: float
 
 
 class HeteroWorker(BaseSpecWorker):
@@ -69,6 +71,7 @@ class HeteroWorker(BaseSpecWorker):
         super().__init__()
         self.server_args = server_args
         self._target_worker = target_worker
+        self._timed_target = TimedTarget(target_worker)
         self.device = get_device().device
         check_target(target_worker.model_runner)
         target_folder = local_folder(server_args.tokenizer_path or server_args.model_path, server_args.revision)
@@ -180,7 +183,7 @@ class HeteroWorker(BaseSpecWorker):
         return result
 
     def _decode(self, batch: ScheduleBatch, on_publish: Any, grammar_barrier: Any) -> GenerationBatchResult:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), self._timed_target.watch.seconds
         rows = batch.req_pool_indices.to(torch.int64)
         roots = batch.spec_info.bonus_tokens.to(torch.int64)
         self.history.record_roots(rows, batch.seq_lens, roots)
@@ -194,7 +197,8 @@ class HeteroWorker(BaseSpecWorker):
             on_publish(result.new_seq_lens)
         self._commit(batch, rows, merged, drafted, result)
         result.next_draft_input = HeteroDraftInput(bonus_tokens=result.next_draft_input.bonus_tokens)
-        result.hetero = self._record(batch.reqs, drafted, proposals, time.perf_counter() - start)
+        target_seconds = self._timed_target.watch.seconds - before
+        result.hetero = self._record(batch.reqs, drafted, proposals, start, target_seconds)
         # SGLang sums these per request and sends them to the tokenizer process (routing_hooks.report_in_meta_info).
         result.cap_lens = torch.tensor([1 + proposed for proposed in result.hetero.num_proposed_drafts])
         return result
@@ -234,12 +238,13 @@ class HeteroWorker(BaseSpecWorker):
         sampler = draft_sampler(batch, self._max_num_steps) if shares else None
         with spec_stage_span("draft"), draft_tp_context(self._draft_worker.parallel_layout):
             for share in shares:
-                start = time.perf_counter()
+                start, before = time.perf_counter(), DRAFT_FORWARDS.seconds
                 members = torch.tensor(share.places, device=rows.device)
                 part = self._draft_batch(batch, rows, roots, share, members, sampler)
                 tree = self.drafters[share.drafters[0]].propose(part)
                 proposal = Proposal(share.places, members, share.drafters, tree)
-                drafted.append(Drafted(share, part, proposal, time.perf_counter() - start))
+                forward_seconds = DRAFT_FORWARDS.seconds - before
+                drafted.append(Drafted(share, part, proposal, time.perf_counter() - start, forward_seconds))
         return drafted
 
     def _draft_batch(
@@ -304,7 +309,7 @@ class HeteroWorker(BaseSpecWorker):
     def _verify(self, batch: ScheduleBatch, merged: MergedTree, grammar_barrier: Any) -> GenerationBatchResult:
         return run_eagle_verify(
             batch,
-            target_worker=self._target_worker,
+            target_worker=self._timed_target,
             req_to_token_pool=self.req_to_token_pool,
             token_to_kv_pool_allocator=self.token_to_kv_pool_allocator,
             plan_stream=self.plan_stream,
@@ -335,21 +340,26 @@ class HeteroWorker(BaseSpecWorker):
             if drafter.wants_commits:
                 drafter.observe(part.batch, accept_tokens[members], result.accept_lens[members])
 
-    def _record(self, reqs: list[Req], drafted: list[Drafted], proposals: list[Proposal], seconds: float) -> StepRecord:
-        """seconds: host time of the whole step. proposals: those that were verified."""
+    def _record(
+        self, reqs: list[Req], drafted: list[Drafted], proposals: list[Proposal], start: float, target_seconds: float
+    ) -> StepRecord:
+        """start: of the step, by time.perf_counter(). proposals: those that were verified."""
         drafters: list[tuple[int, ...]] = [()] * len(reqs)
         proposed = [0] * len(reqs)
-        draft_seconds: dict[int, float] = {}
+        draft: dict[int, float] = {}
+        forward: dict[int, float] = {}
         for part in drafted:
             for place, drafter in zip(part.share.places, part.share.drafters, strict=True):
                 drafters[place] += (drafter,)
-                draft_seconds[drafter] = draft_seconds.get(drafter, 0.0) + part.seconds / len(part.share.places)
+                draft[drafter] = draft.get(drafter, 0.0) + part.seconds / len(part.share.places)
+                forward[drafter] = forward.get(drafter, 0.0) + part.forward_seconds / len(part.share.places)
         for proposal in proposals:
             for place, number in zip(proposal.places, proposal.tree.proposed, strict=True):
                 proposed[place] = number
                 in_two = len(drafters[place]) > 1
                 state_of(reqs[place]).lag = proposal.tree.depth if in_two else 0
-        return StepRecord(drafters, proposed, draft_seconds, seconds - sum(part.seconds for part in drafted))
+        seconds = StepSeconds(time.perf_counter() - start, draft, forward, target_seconds)
+        return StepRecord(drafters, proposed, seconds)
 
 
 def _drafting_name(req: Req) -> str:

@@ -37,7 +37,13 @@ class DrafterMetrics:
         self._correct = Counter("sglang:hetero_correct_drafts", "Draft tokens found right.", ["drafter"])
         self._accept = Counter("sglang:hetero_accept_tokens", "Tokens committed, bonus included.", ["drafter"])
         self._seconds = Counter("sglang:hetero_draft_seconds", "Host seconds spent proposing.", ["drafter"])
+        self._draft_forward_seconds = Counter(
+            "sglang:hetero_draft_forward_seconds", "Of these, host seconds in forwards of draft models.", ["drafter"]
+        )
         self._verify_seconds = Counter("sglang:hetero_verify_seconds", "Host seconds of batch steps, beside proposing.")
+        self._host_seconds = Counter(
+            "sglang:hetero_host_seconds", "Of these, host seconds that are not the target's forward."
+        )
         self._forwards = Counter("sglang:hetero_verify_forwards", "Batch steps that some request got tokens from.")
 
     def add_drafter(self, name: str) -> None:
@@ -70,9 +76,12 @@ class DrafterMetrics:
             self._proposed.labels(drafter=name).inc(proposed)
             self._correct.labels(drafter=name).inc(correct)
             self._accept.labels(drafter=name).inc(correct + steps)
-        for drafter, seconds in record.draft_seconds.items():
+        for drafter, seconds in record.seconds.draft.items():
             self._seconds.labels(drafter=self._names[drafter]).inc(seconds)
-        self._verify_seconds.inc(record.verify_seconds)
+        for drafter, seconds in record.seconds.draft_forward.items():
+            self._draft_forward_seconds.labels(drafter=self._names[drafter]).inc(seconds)
+        self._verify_seconds.inc(record.seconds.verify)
+        self._host_seconds.inc(record.seconds.host)
         self._forwards.inc(1 if sums else 0)
 
 

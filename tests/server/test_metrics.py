@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.server.counters import read_counters, total
-from tests.support.routed_pool import DRAFTERS, FALLBACK, TASKS, prompt_of
+from tests.support.routed_pool import DRAFTERS, FALLBACK, SHAPES, TASKS, prompt_of
 from tests.support.servers import Server
 
 META_OF = {
@@ -16,6 +16,8 @@ ALL_NAMES = {
     "sglang:hetero_routed_requests_total",
     "sglang:hetero_accept_tokens_total",
     "sglang:hetero_draft_seconds_total",
+    "sglang:hetero_draft_forward_seconds_total",
+    "sglang:hetero_host_seconds_total",
     "sglang:hetero_verify_seconds_total",
     "sglang:hetero_verify_forwards_total",
     "sglang:hetero_route_seconds_count",
@@ -44,10 +46,12 @@ def test_counters_are_the_sums_of_meta_info(server: Server) -> None:
         for source in ("router", "request", "fallback"):
             num = sum(meta["hetero"]["source"] == source for meta in mine)
             assert change("sglang:hetero_routed_requests_total", drafter=drafter, source=source) == num
-        assert change("sglang:hetero_draft_seconds_total", drafter=drafter) > 0
+        forward = change("sglang:hetero_draft_forward_seconds_total", drafter=drafter)
+        assert 0 <= forward < change("sglang:hetero_draft_seconds_total", drafter=drafter)
+        assert (forward > 0) == (drafter in SHAPES)
     steps = [meta["spec_verify_ct"] for meta in metas]
     assert max(steps) <= change("sglang:hetero_verify_forwards_total") <= sum(steps)
-    assert change("sglang:hetero_verify_seconds_total") > 0
+    assert 0 < change("sglang:hetero_host_seconds_total") < change("sglang:hetero_verify_seconds_total")
     assert change("sglang:hetero_route_seconds_count") == len(prompts)
     assert 0 < change("sglang:hetero_route_seconds_sum") < 0.1 * len(prompts)
     assert set(after) >= ALL_NAMES
