@@ -177,7 +177,7 @@ def products(world: World, rounds: int) -> tuple[float, float, float]:
     """Seconds of the base's down_proj for 16 tokens, of what ours adds, and of what SGLang's CPU layers do."""
     from sglang.srt.lora.torch_ops.lora_ops import sgemm_lora_a_fwd, sgemm_lora_b_fwd
 
-    layer = world.drafters[0].model._llama._layers[0]
+    layer = world.drafters[0].model.llama._layers[0]
     dtype, width = layer.down.dtype, layer.down.shape[1]
     read = torch.randn(REQUESTS, width, dtype=dtype)
     numbers = torch.tensor([world.count + place % world.count for place in range(REQUESTS)])

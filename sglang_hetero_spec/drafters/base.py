@@ -51,7 +51,8 @@ class DraftBatch:
     newcomer_lens: seq_lens of the newcomers, on the host.
     rids: the requests' names, as `admit` was given them.
     sampler: None where all requests are greedy.
-    drafters: [b] int64 on the device, whose requests they are (numbers in the pool); None where all are the one's own.
+    drafters: [b] int64 on the device, whose requests they are (numbers in the pool), in ascending order; None where all
+        are the one's own.
     lag: of the tokens committed last, how many another drafter may have proposed (requests that have two drafters).
     wants_scores: whether the trees are to be merged with another drafter's, by their scores.
     """
@@ -75,6 +76,10 @@ class DraftModel(Protocol):
     Logits are float or bfloat16, cut to the ids that the target has. Tokens are read from the committed
     history of each request, so a drafter never passes what is already known.
     """
+
+    @property
+    def together(self) -> Hashable:
+        """Models of equal value read together: any of them reads for all, the requests of each next to each other."""
 
     def catch_up(self, batch: DraftBatch, window: int) -> None:
         """Write the KV of everything that the newcomers lack before their last `window` tokens."""

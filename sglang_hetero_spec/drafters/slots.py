@@ -25,8 +25,9 @@ class SlotsDrafter(Drafter):
 
     @property
     def together(self) -> Hashable:
-        """With its adapters, where they have the same shape: they are the same forwards (drafters.lora)."""
-        return id(self.model), self.spec.num_steps, self.spec.topk, self.spec.num_draft_tokens
+        """With its adapters (drafters.lora) and with drafters whose models are alike, where trees have the same shape:
+        they are the same forwards."""
+        return self.model.together, self.spec.num_steps, self.spec.topk, self.spec.num_draft_tokens
 
     @property
     def window(self) -> int:

@@ -5,8 +5,9 @@ Long prompts are still read by SGLang's own forward (`catch_up`): there the work
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,7 @@ from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.tree import ancestors_of
 from sglang_hetero_spec.worker.cpu_llama import CpuLlama, GatheredKV, Tokens, supports
 from sglang_hetero_spec.worker.draft_model import Head, SGLangDraftModel, SharedState
+from sglang_hetero_spec.worker.grouped_llama import LlamaGroup, group_alike
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
@@ -25,16 +27,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenProposal:
-    """What the forwards of one proposal share. slots: [b, C] int64, the pool slot of each column. lora: the requests'
-    adapters."""
+    """What the forwards of one proposal share. llama: that reads for all of its requests. slots: [b, C] int64, the pool
+    slot of each column. lora: the requests' adapters."""
 
+    llama: CpuLlama
     kv: GatheredKV
     slots: torch.Tensor
     lora: AtWork | None
 
 
 class CpuDraftModel(SGLangDraftModel):
-    """`drafters.base.DraftModel`; read_window opens a proposal, read_next and read_tree go on with it."""
+    """`drafters.base.DraftModel`; read_window opens a proposal, read_next and read_tree go on with it.
+
+    group: of models that any one of them reads for (worker.grouped_llama); None where the model is alone. companions:
+    the group's, by drafter; each reads the prompts of its own requests.
+    """
+
+    group: LlamaGroup | None = None
+    companions: Mapping[int, CpuDraftModel]
 
     def __init__(self, drafter: int, runner: ModelRunner, head: Head, room: int) -> None:
         """room: columns behind the root that the forwards of one proposal may fill."""
@@ -43,7 +53,24 @@ class CpuDraftModel(SGLangDraftModel):
 
     def attach(self, shared: SharedState) -> None:
         super().attach(shared)
-        self._llama = CpuLlama(self.runner, min(self.head.size, self.runner.model_config.vocab_size))
+        self.llama = CpuLlama(self.runner, min(self.head.size, self.runner.model_config.vocab_size))
+
+    @property
+    def together(self) -> Hashable:
+        """A model that has adapters drafts with these, not with its group."""
+        return id(self if self.group is None or self.adapters is not None else self.group)
+
+    def catch_up(self, batch: DraftBatch, window: int) -> None:
+        if not self._is_of_group(batch):
+            super().catch_up(batch, window)
+            return
+        drafters = batch.drafters.tolist()
+        for drafter in {drafters[number] for number in batch.newcomers}:
+            own = [place for place, number in enumerate(batch.newcomers) if drafters[number] == drafter]
+            newcomers = tuple(batch.newcomers[place] for place in own)
+            lens = tuple(batch.newcomer_lens[place] for place in own)
+            part = replace(batch, newcomers=newcomers, newcomer_lens=lens, drafters=None)
+            self.companions[drafter].catch_up(part, window)
 
     @torch.no_grad()
     def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
@@ -55,7 +82,7 @@ class CpuDraftModel(SGLangDraftModel):
         with self._threads_for(len(tokens)):
             positions = (batch.seq_lens + offset).unsqueeze(1)
             hidden = self._read(tokens.unsqueeze(1), positions, positions, self._up_to(positions))
-            return self._llama.logits(hidden[:, 0])
+            return self._proposal.llama.logits(hidden[:, 0])
 
     @torch.no_grad()
     def read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
@@ -63,7 +90,7 @@ class CpuDraftModel(SGLangDraftModel):
             return self._read_tree(batch, tokens, parents)
 
     def _threads_for(self, num_tokens: int) -> AbstractContextManager[None]:
-        return threads_worth_waking(num_tokens * self._llama.operations_per_token)
+        return threads_worth_waking(num_tokens * self.llama.operations_per_token)
 
     def _read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
         starts = (batch.seq_lens - (window - 1)).clamp(min=0)
@@ -74,7 +101,7 @@ class CpuDraftModel(SGLangDraftModel):
         ids = self.shared.history.read(batch.rows.unsqueeze(1), positions)
         hidden = self._read(ids, positions, positions, self._up_to(positions))
         root = batch.seq_lens - starts
-        return self._llama.logits(hidden[torch.arange(len(root)), root])
+        return self._proposal.llama.logits(hidden[torch.arange(len(root)), root])
 
     def _read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         # The same tree for all of them (drafters.text_tree) is walked once.
@@ -85,14 +112,21 @@ class CpuDraftModel(SGLangDraftModel):
         visible = (self._proposal.kv.columns < first).unsqueeze(1).repeat(1, tokens.shape[1], 1)
         visible.scatter_(2, columns.unsqueeze(1).expand_as(ancestors), ancestors)
         hidden = self._read(tokens, first + depths, columns, visible.unsqueeze(1))
-        return self._llama.logits(hidden)
+        return self._proposal.llama.logits(hidden)
 
     def _open(self, batch: DraftBatch, window: int) -> None:
         """window: tokens that are read first; of short requests some of them lie behind the root."""
         table = self.shared.req_to_token
         width = min(max(int(batch.seq_lens.max()) + self._room, window), table.shape[1])
         slots = table[:, :width].index_select(0, batch.rows).to(torch.int64)
-        self._proposal = OpenProposal(kv=self._llama.gather(slots), slots=slots, lora=self.adapters_of(batch))
+        llama = self._llama_of(batch)
+        self._proposal = OpenProposal(llama, kv=llama.gather(slots), slots=slots, lora=self.adapters_of(batch))
+
+    def _llama_of(self, batch: DraftBatch) -> CpuLlama:
+        return self.group.of(batch.drafters) if self._is_of_group(batch) else self.llama
+
+    def _is_of_group(self, batch: DraftBatch) -> bool:
+        return batch.drafters is not None and self.group is not None and self.adapters is None
 
     def _up_to(self, positions: torch.Tensor) -> torch.Tensor:
         """Every token sees the columns up to its own position. positions: [b, w]; returns [b, 1, w, C]."""
@@ -109,7 +143,7 @@ class CpuDraftModel(SGLangDraftModel):
             slots=self._proposal.slots.gather(1, columns),
             visible=visible,
         )
-        return self._llama.read(tokens, self._proposal.kv, self._proposal.lora)
+        return self._proposal.llama.read(tokens, self._proposal.kv, self._proposal.lora)
 
 
 def build_draft_model(*, drafter: int, runner: ModelRunner, head: Head, room: int) -> SGLangDraftModel:
@@ -117,3 +151,12 @@ def build_draft_model(*, drafter: int, runner: ModelRunner, head: Head, room: in
     if supports(runner):
         return CpuDraftModel(drafter, runner, head, room)
     return SGLangDraftModel(drafter, runner, head)
+
+
+def group_models(models: Iterable[SGLangDraftModel]) -> None:
+    """Let those that are alike read together, once they are attached."""
+    lean = {model.drafter: model for model in models if type(model) is CpuDraftModel and model.head.ids is None}
+    for group in group_alike({number: model.llama for number, model in lean.items()}):
+        for number in group.numbers:
+            lean[number].group = group
+            lean[number].companions = {other: lean[other] for other in group.numbers}

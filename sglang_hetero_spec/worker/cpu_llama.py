@@ -10,6 +10,7 @@ It serves drafts only: what it computes decides how many tokens are accepted, ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,10 @@ ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One decoder layer: weights as SGLang fuses them, and its KV pool [slots, kv heads, head size]."""
+    """One decoder layer: weights as SGLang fuses them, and its KV pool [slots, kv heads, head size].
+
+    In worker.grouped_llama weights and pools are tuples, one entry a model, and norms are [b, 1, hidden].
+    """
 
     input_norm: torch.Tensor
     qkv: torch.Tensor
@@ -76,11 +80,12 @@ class _Linear:
 
     number: int
     lora: AtWork | None
+    product: Callable[..., torch.Tensor]
 
     def __call__(
         self, name: str, read: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
-        output = F.linear(read, weight, bias)
+        output = self.product(read, weight, bias)
         if self.lora is not None:
             self.lora.add(self.number, name, output, read)
         return output
@@ -116,7 +121,7 @@ class CpuLlama:
         return GatheredKV(
             members=torch.arange(batch_size).unsqueeze(1),
             columns=torch.arange(width),
-            layers=[(_rows(layer.key_pool, slots), _rows(layer.value_pool, slots)) for layer in self._layers[layers]],
+            layers=[self._gathered(layer, slots) for layer in self._layers[layers]],
         )
 
     @DRAFT_FORWARDS.timed
@@ -143,16 +148,29 @@ class CpuLlama:
         cos, sin = self._cos_sin[tokens.positions].to(hidden.dtype).unsqueeze(2).chunk(2, dim=-1)
         numbers = range(len(self._layers))[layers]
         for number, gathered in zip(numbers, kv.layers, strict=True):
-            linear = _Linear(number, lora)
+            linear = _Linear(number, lora, self._product)
             hidden = self._layer(hidden, cos, sin, tokens, kv.members, self._layers[number], gathered, linear)
         return hidden
 
     def normed(self, hidden: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(hidden, hidden.shape[-1:], self._final_norm, self._eps)
+        return self._norm(hidden, self._final_norm)
 
     @DRAFT_FORWARDS.timed
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        return F.linear(hidden, self._head)
+        """hidden: [b, ..., hidden]."""
+        return self._product(hidden, self._head)
+
+    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(hidden, hidden.shape[-1:], weight, self._eps)
+
+    def _product(self, read: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        return F.linear(read, weight, bias)
+
+    def _gathered(self, layer: LayerWeights, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return rows_of(layer.key_pool, slots), rows_of(layer.value_pool, slots)
+
+    def _store(self, layer: LayerWeights, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        layer.key_pool[slots], layer.value_pool[slots] = key, value
 
     def _layer(
         self,
@@ -165,12 +183,12 @@ class CpuLlama:
         gathered: tuple[torch.Tensor, torch.Tensor],
         linear: _Linear,
     ) -> torch.Tensor:
-        normed = F.rms_norm(hidden, hidden.shape[-1:], layer.input_norm, self._eps)
+        normed = self._norm(hidden, layer.input_norm)
         query, key, value = linear("qkv_proj", normed, layer.qkv, layer.qkv_bias).split(self._sizes, dim=-1)
         query = _rotate(query.unflatten(-1, (self.num_heads, self.head_dim)), cos, sin)
         key = _rotate(key.unflatten(-1, (self.num_kv_heads, self.head_dim)), cos, sin)
         value = value.unflatten(-1, (self.num_kv_heads, self.head_dim))
-        layer.key_pool[tokens.slots], layer.value_pool[tokens.slots] = key, value
+        self._store(layer, tokens.slots, key, value)
         keys, values = gathered
         keys[members, tokens.columns], values[members, tokens.columns] = key, value
         attended = F.scaled_dot_product_attention(
@@ -182,7 +200,7 @@ class CpuLlama:
             enable_gqa=self.num_heads != self.num_kv_heads,
         )
         hidden = hidden + linear("o_proj", attended.transpose(1, 2).flatten(2), layer.output)
-        normed = F.rms_norm(hidden, hidden.shape[-1:], layer.output_norm, self._eps)
+        normed = self._norm(hidden, layer.output_norm)
         gate, up = linear("gate_up_proj", normed, layer.gate_up).chunk(2, dim=-1)
         return hidden + linear("down_proj", F.silu(gate) * up, layer.down)
 
@@ -221,7 +239,7 @@ def _layer_weights(layer: torch.nn.Module, pool: object) -> LayerWeights:
     )
 
 
-def _rows(pool: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+def rows_of(pool: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
     """pool[slots]; index_select copies whole rows, which indexing does not."""
     return pool.index_select(0, slots.flatten()).unflatten(0, slots.shape)
 

@@ -6,7 +6,7 @@ drafter (SGLang's STANDALONE holds token i + 1 there: eagle_worker_v2.py, `_draf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -95,6 +95,11 @@ class SGLangDraftModel:
         if self._shared is None:
             raise RuntimeError("A draft model was used before its KV pool was allocated.")
         return self._shared
+
+    @property
+    def together(self) -> Hashable:
+        """Models of equal value read together: any of them for all (drafters.base.DraftModel)."""
+        return id(self)
 
     def writers(self, batch: DraftBatch) -> torch.Tensor:
         """[b] int64, number of the drafter that reads each request's tokens."""

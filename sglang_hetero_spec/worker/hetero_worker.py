@@ -212,10 +212,13 @@ class HeteroWorker(BaseSpecWorker):
                 state.drafters = tuple(dict.fromkeys(self._heirs.get(number, number) for number in state.drafters))
             served = [number for number in state.drafters if state.may_draft and self._fits(req, self.drafters[number])]
             state.readers.intersection_update(served)
-            for number in served:
-                groups.setdefault(self.drafters[number].together, []).append((number, place))
+            togethers = [self.drafters[number].together for number in served]
+            for which, (number, together) in enumerate(zip(served, togethers, strict=True)):
+                # Two drafters of one request propose apart.
+                groups.setdefault((together, togethers[:which].count(together)), []).append((number, place))
         shares = [
-            Share([place for _, place in members], [number for number, _ in members]) for members in groups.values()
+            Share([place for _, place in members], [number for number, _ in members])
+            for members in map(sorted, groups.values())
         ]
         return sorted(shares, key=lambda share: min(share.drafters))
 

@@ -14,7 +14,7 @@ from sglang_hetero_spec.vocab.mid_text import MidText
 from sglang_hetero_spec.vocab.pairing import Pairing
 from sglang_hetero_spec.worker.budget import draft_cell_bytes
 from sglang_hetero_spec.worker.committed import CommittedTokens
-from sglang_hetero_spec.worker.cpu_draft_model import build_draft_model
+from sglang_hetero_spec.worker.cpu_draft_model import build_draft_model, group_models
 from sglang_hetero_spec.worker.draft_model import Head, SGLangDraftModel, SharedState
 from sglang_hetero_spec.worker.foreign import check_fit, pair_with_target
 from sglang_hetero_spec.worker.loading import DraftWorkers, native_context
@@ -114,6 +114,7 @@ class PoolModels:
                 self._sequences[name].attach(shared.history)
             else:
                 model.attach(shared)
+        group_models(model for name, model in self.by_name.items() if name not in self._sequences)
 
     def check_tokenizers(self) -> None:
         """Whether each model with a vocabulary of its own knows the tokenizer beside it; a warning where not."""
