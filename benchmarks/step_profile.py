@@ -206,7 +206,7 @@ def show(found: dict[str, Any]) -> None:
         Console(width=140).print(table)
         for name in names[1:]:
             other = found[name][c]
-            for key in ("host_ms", "propose_host_ms", "ms"):
+            for key in ("host_ms", "propose_host_ms", "ms", "accept_length"):
                 print(f"  {key}: {first[key]:.2f}, {name} {other[key]:.2f}, ratio {first[key] / other[key]:.3f}")
 
 

@@ -33,7 +33,7 @@ ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 class LayerWeights:
     """One decoder layer: weights as SGLang fuses them, and its KV pool [slots, kv heads, head size].
 
-    In worker.grouped_llama weights and pools are tuples, one entry a model, and norms are [b, 1, hidden].
+    In worker.grouped_llama a weight is one of each model (`GroupedLlama._of_each`), norms are [b, 1, hidden].
     """
 
     input_norm: torch.Tensor

@@ -61,16 +61,20 @@ def make_world(kind: str) -> World:
 
 
 def kept_pools(runner: SimpleNamespace) -> SimpleNamespace:
-    """With KV that was there before."""
-    for layer in range(len(runner.model.model.layers)):
-        runner.token_to_kv_pool.get_key_buffer(layer).normal_()
-        runner.token_to_kv_pool.get_value_buffer(layer).normal_()
+    """With KV that was there before; each time the same tensors, as SGLang's pools give them."""
+    layers = range(len(runner.model.model.layers))
+    keys = [runner.token_to_kv_pool.get_key_buffer(layer).normal_().clone() for layer in layers]
+    values = [runner.token_to_kv_pool.get_value_buffer(layer).normal_().clone() for layer in layers]
+    runner.token_to_kv_pool = SimpleNamespace(get_key_buffer=keys.__getitem__, get_value_buffer=values.__getitem__)
     return runner
 
 
 def pools(world: World) -> list[torch.Tensor]:
-    layers = [layer for model in world.models for layer in model.llama._layers]
-    return [pool for layer in layers for pool in (layer.key_pool, layer.value_pool)]
+    """As the rest of SGLang sees them."""
+    owners = [model.runner.token_to_kv_pool for model in world.models]
+    return [
+        buffer(layer) for pool in owners for buffer in (pool.get_key_buffer, pool.get_value_buffer) for layer in (0, 1)
+    ]
 
 
 def read_all(model: object, batch: DraftBatch, tokens: torch.Tensor, tree: torch.Tensor) -> torch.Tensor:
@@ -81,21 +85,28 @@ def read_all(model: object, batch: DraftBatch, tokens: torch.Tensor, tree: torch
     return torch.cat((window.unsqueeze(1), following.unsqueeze(1), nodes), dim=1)
 
 
+@pytest.mark.parametrize("owners", [[0, 0, 1, 2, 2], [0, 1, 1, 1, 1], [0, 0, 1, 1, 2], [1, 1, 2, 2]])
+@pytest.mark.parametrize("products", ["stacked", "one by one"])
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
-def test_in_one_forward_as_each_alone(kind: str) -> None:
+def test_in_one_forward_as_each_alone(
+    kind: str, products: str, owners: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sglang_hetero_spec.worker import grouped_llama
     from sglang_hetero_spec.worker.cpu_draft_model import group_models
 
+    monkeypatch.setattr(grouped_llama, "STACKED", 1 << 22 if products == "stacked" else 0)
     alone, together = make_world(kind), make_world(kind)
     group_models(together.models)
-    tokens = torch.randint(0, VOCAB, (len(LENS), 3))
-    tree = torch.tensor([[NO_NODE, NO_NODE, 0]]).repeat(len(LENS), 1)
+    count = len(owners)
+    tokens = torch.randint(0, VOCAB, (count, 3))
+    tree = torch.tensor([[NO_NODE, NO_NODE, 0]]).repeat(count, 1)
     tree[2, 2] = 1
-    places = range(len(LENS))
-    found = read_all(together.models[1], together.batch(list(places), OWNERS), tokens, tree)
+    found = read_all(together.models[1], together.batch(list(range(count)), owners), tokens, tree)
     for number, model in enumerate(alone.models):
-        own = [place for place in places if OWNERS[place] == number]
-        expected = read_all(model, alone.batch(own, None), tokens[own], tree[own])
-        torch.testing.assert_close(found[own], expected, atol=1e-5, rtol=1e-5)
+        own = [place for place in range(count) if owners[place] == number]
+        if own:
+            expected = read_all(model, alone.batch(own, None), tokens[own], tree[own])
+            torch.testing.assert_close(found[own], expected, atol=1e-5, rtol=1e-5)
     for one, other in zip(pools(together), pools(alone), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
     assert torch.equal(together.models[0].shared.written.writers, alone.models[0].shared.written.writers)
