@@ -167,3 +167,38 @@ def test_chain_leaves_its_keys_where_the_tokens_will_be(model: torch.nn.Module) 
     logits = bench.drafter.read_window(bench.batch(bench.lens), 2)
     for number in range(2):
         torch.testing.assert_close(logits[number], bench.expected(bench.context(number)), atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("ranges", [[(0, 5), (2, 9), (8, 9)], [(3, 20)]])
+def test_short_prompts_are_read_as_in_windows(
+    model: torch.nn.Module, ranges: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(model, [30, 30, 30], _spec(4, 1, 5))
+    pool, table = bench.drafter.runner.token_to_kv_pool, bench.drafter.shared.req_to_token
+    own = [table[bench.rows[n], start:end].long() for n, (start, end) in enumerate(ranges)]
+    buffers = [buffer(layer) for buffer in (pool.get_key_buffer, pool.get_value_buffer) for layer in (0, 1)]
+    before = [buffer.clone() for buffer in buffers]
+    written = bench.drafter.shared.written.writers
+    written.fill_(-1)
+    for buffer in buffers:
+        for slots in own:
+            buffer[slots] = torch.nan
+    starts, ends = (list(each) for each in zip(*ranges, strict=True))
+    bench.drafter.read_range(bench.rows[: len(ranges)], starts, ends)
+    for buffer, earlier in zip(buffers, before, strict=True):
+        torch.testing.assert_close(buffer, earlier, atol=2e-4, rtol=1e-4)
+    assert sorted((written[0] == 0).nonzero().flatten().tolist()) == sorted(torch.cat(own).tolist())
+
+
+def test_a_long_prompt_is_read_by_sglang(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sglang_hetero_spec.worker import cpu_draft_model
+
+    bench = Bench(model, [30], _spec(4, 1, 5))
+    read: list[list[int]] = []
+    monkeypatch.setattr(cpu_draft_model, "_MOST_SCORES", 10 * 20)
+    monkeypatch.setattr(
+        cpu_draft_model.SGLangDraftModel, "read_range", lambda self, rows, starts, ends, writers: read.append(ends)
+    )
+    bench.drafter.read_range(bench.rows, [10], [20])
+    bench.drafter.read_range(bench.rows, [9], [20])
+    assert read == [[20]]
