@@ -169,7 +169,7 @@ def measure(options: DemoOptions, checkouts: dict[str, Path], num_drafters: int,
 
 def traced(server: Server, folder: Path, prompts: Sequence[str], drafters: Sequence[str], c: int) -> dict[str, float]:
     # Prompts are cached by the first round, so the steps that are traced are decode steps, all but the first ones.
-    rounds = [lambda tokens=tokens: send(server, prompts[:c], drafters, c, tokens) for tokens in (2, 64)]
+    rounds = [lambda tokens=tokens: send(server, prompts[:c], drafters, c, tokens) for tokens in (2, 24)]
     path = trace(server, folder, rounds)
     return {} if path is None else step_trace.ops_per_step(step_trace.load(path))
 
