@@ -52,10 +52,18 @@ PROPOSING = {
 
 @dataclass
 class Steps:
-    """What one checkout did with so many requests in flight. ops: PyTorch calls per step, by stage."""
+    """What one checkout did with so many requests in flight. records: of full steps; ops: PyTorch calls per step, by
+    stage; wall, stepping: seconds of the passes, and of these in steps, full or not."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
     ops: dict[str, float] = field(default_factory=dict)
+    wall: float = 0.0
+    stepping: float = 0.0
+
+    def add(self, records: list[dict[str, Any]], wall: float, requests: int) -> None:
+        self.records += [record for record in records if record["requests"] == requests]
+        self.wall += wall
+        self.stepping += sum(seconds for record in records for seconds, *_ in record["stages"].values())
 
     def mean(self, column: int, stages: Iterable[str]) -> float:
         """Per step: milliseconds (0), CPU milliseconds (1), or calls (2)."""
@@ -84,6 +92,8 @@ class Steps:
             "ms": self.mean(0, self.stages),
             "host_ms": self.mean(0, host_stages(self.stages)),
             "propose_host_ms": self.mean(0, PROPOSING),
+            "wall_seconds": self.wall,
+            "share_of_steps": self.stepping / self.wall if self.wall else None,
             "stages": rows,
         }
 
@@ -115,15 +125,15 @@ def plans(checkouts: dict[str, Path], target: Path, options: DemoOptions, folder
     return found
 
 
-def send(server: Server, prompts: Sequence[str], drafters: Sequence[str], concurrency: int, tokens: int) -> None:
-    """drafters: given to the prompts in turn; none: they are routed."""
+def send(server: Server, prompts: Sequence[str], drafters: Sequence[str], concurrency: int, tokens: int) -> float:
+    """Seconds it took. drafters: given to the prompts in turn; none: they are routed."""
     bodies = []
     for number, prompt in enumerate(prompts):
         params: dict[str, Any] = {"temperature": 0.0, "max_new_tokens": tokens, "ignore_eos": True}
         if drafters:
             params["custom_params"] = {"hetero": {"drafter": drafters[number % len(drafters)]}}
         bodies.append({"text": prompt, "sampling_params": params})
-    generate_all(server, bodies, concurrency=concurrency, on_answer=lambda _: None)
+    return generate_all(server, bodies, concurrency=concurrency, on_answer=lambda _: None)[1]
 
 
 def trace(server: Server, folder: Path, work: Any) -> Path | None:
@@ -158,8 +168,8 @@ def measure(options: DemoOptions, checkouts: dict[str, Path], num_drafters: int,
                     for name in list(servers) if number % 2 == 0 else reversed(list(servers)):
                         begin = outs[name].stat().st_size
                         flush_cache(servers[name])
-                        send(servers[name], work, drafters, c, options.tokens)
-                        found[name][c].records += read(outs[name], begin, c)
+                        wall = send(servers[name], work, drafters, c, options.tokens)
+                        found[name][c].add(read(outs[name], begin), wall, c)
                         reporter.line(f"{name}, {c} in flight")
                 for name, server in servers.items():
                     kept = (traces or Path(folder)) / name / f"c{c}"
@@ -174,11 +184,10 @@ def traced(server: Server, folder: Path, prompts: Sequence[str], drafters: Seque
     return {} if path is None else step_trace.ops_per_step(step_trace.load(path))
 
 
-def read(out: Path, begin: int, requests: int) -> list[dict[str, Any]]:
+def read(out: Path, begin: int) -> list[dict[str, Any]]:
     with out.open("rb") as file:
         file.seek(begin)
-        records = [json.loads(line) for line in file]
-    return [record for record in records if record["requests"] == requests and not record["profiled"]]
+        return [json.loads(line) for line in file]
 
 
 def show(found: dict[str, Any]) -> None:
@@ -190,7 +199,7 @@ def show(found: dict[str, Any]) -> None:
     for c, first in found[names[0]].items():
         title = f"{c} in flight, {first['drafters']:.1f} drafters a step, {first['steps']} steps: {first['ms']:.1f} ms,"
         title += f" host {first['host_ms'] / first['ms']:.1%}, host within proposing"
-        title += f" {first['propose_host_ms'] / first['ms']:.1%}"
+        title += f" {first['propose_host_ms'] / first['ms']:.1%}; {first['share_of_steps']:.0%} of the time is in steps"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
         more = [f"CPU ms of {name}, this / it" for name in names[1:]]
         for heading in ("", "ms", "share", "CPU ms", "calls", "PyTorch calls", *more):
@@ -206,7 +215,7 @@ def show(found: dict[str, Any]) -> None:
         Console(width=140).print(table)
         for name in names[1:]:
             other = found[name][c]
-            for key in ("host_ms", "propose_host_ms", "ms", "accept_length"):
+            for key in ("host_ms", "propose_host_ms", "ms", "accept_length", "wall_seconds"):
                 print(f"  {key}: {first[key]:.2f}, {name} {other[key]:.2f}, ratio {first[key] / other[key]:.3f}")
 
 

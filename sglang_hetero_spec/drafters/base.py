@@ -98,8 +98,6 @@ class DraftModel(Protocol):
 class Drafter(ABC):
     """One entry of the pool at work."""
 
-    wants_commits = False
-
     def __init__(self, spec: DrafterSpec) -> None:
         self.spec = spec
 
@@ -119,10 +117,6 @@ class Drafter(ABC):
     @abstractmethod
     def propose(self, batch: DraftBatch) -> DraftTree:
         """Draft trees of exactly `spec.num_draft_tokens` nodes for each request, siblings distinct."""
-
-    def observe(self, batch: DraftBatch, accept_tokens: torch.Tensor, accept_lens: torch.Tensor) -> None:
-        """Take what was committed: accept_tokens [b, D] int64 (the bonus token last, anything behind it),
-        accept_lens [b] (bonus included). Called only where `wants_commits` is True."""
 
     def release(self, rid: str) -> None:
         """Let a request go. Called once for each that was admitted."""

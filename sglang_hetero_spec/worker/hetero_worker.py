@@ -58,7 +58,6 @@ class Drafted:
     """A share with its proposal. seconds: host time of the proposal; forward_seconds: of that, inside draft models."""
 
     share: Share
-    batch: DraftBatch
     proposal: Proposal
     seconds: float
     forward_seconds: float
@@ -247,7 +246,7 @@ class HeteroWorker(BaseSpecWorker):
                 tree = self.drafters[share.drafters[0]].propose(part)
                 proposal = Proposal(share.places, members, share.drafters, tree)
                 forward_seconds = DRAFT_FORWARDS.seconds - before
-                drafted.append(Drafted(share, part, proposal, time.perf_counter() - start, forward_seconds))
+                drafted.append(Drafted(share, proposal, time.perf_counter() - start, forward_seconds))
         return drafted
 
     def _draft_batch(
@@ -338,10 +337,6 @@ class HeteroWorker(BaseSpecWorker):
         slots = batch.out_cache_loc.view(merged.tokens.shape)
         self.written.clear(slots)
         mark_fed(self.written, slots, [part.proposal for part in drafted], merged.num_fed, result.accept_lens)
-        for part in drafted:
-            drafter, members = self.drafters[part.share.drafters[0]], part.proposal.members
-            if drafter.wants_commits:
-                drafter.observe(part.batch, accept_tokens[members], result.accept_lens[members])
 
     def _record(
         self, reqs: list[Req], drafted: list[Drafted], proposals: list[Proposal], start: float, target_seconds: float

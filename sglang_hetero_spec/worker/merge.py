@@ -133,15 +133,16 @@ def mark_fed(
     slots: [b, D], of the nodes; proposals: as the drafters made them; num_fed: [b], of the trees that were verified;
     accept_lens: [b], bonus included.
     """
-    places = torch.arange(slots.shape[1], device=slots.device)
-    for proposal in proposals:
-        if not proposal.tree.num_fed:
-            continue
-        members = proposal.members
-        fed = num_fed[members].clamp(max=proposal.tree.num_fed)
-        kept = places < torch.minimum(accept_lens[members], fed).unsqueeze(1)
-        drafters = torch.tensor(proposal.drafters, device=slots.device).unsqueeze(1)
-        written.mark(drafters.expand_as(kept), slots[members], kept)
+    reading = [proposal for proposal in proposals if proposal.tree.num_fed]
+    if not reading:
+        return
+    # One call for all: two drafters of one request write into KV pools of their own.
+    members = torch.cat([proposal.members for proposal in reading])
+    drafters = torch.tensor([number for proposal in reading for number in proposal.drafters], device=slots.device)
+    own = [proposal.tree.num_fed for proposal in reading for _ in proposal.drafters]
+    fed = torch.minimum(torch.tensor(own, device=slots.device), num_fed[members])
+    kept = torch.arange(slots.shape[1], device=slots.device) < torch.minimum(accept_lens[members], fed).unsqueeze(1)
+    written.mark(drafters.unsqueeze(1).expand_as(kept), slots[members], kept)
 
 
 def _merge_laws(batch_size: int, proposals: Sequence[Proposal], width: int, vocab_size: int) -> MergedLaw | None:

@@ -34,7 +34,7 @@ class WrittenSlots:
 
     def clear(self, slots: torch.Tensor) -> None:
         """The target has written `slots` anew: no drafter has."""
-        self.writers[:, slots] = NOBODY
+        self.writers.index_fill_(1, slots.flatten(), NOBODY)
 
     def mark(self, drafter: int | torch.Tensor, slots: torch.Tensor, written: torch.Tensor | None = None) -> None:
         """Drafter (a number, or some that broadcast with `slots`) has written there; nobody where not `written`."""
