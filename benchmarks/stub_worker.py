@@ -68,6 +68,7 @@ def stub_worker(num_drafters: int, size: int) -> Any:
         _models=SimpleNamespace(pool=pool),
         _draft_worker=SimpleNamespace(parallel_layout=SimpleNamespace(tp_group=None)),
         _target_worker=SimpleNamespace(model_runner=runner),
+        _timed_target=SimpleNamespace(watch=SimpleNamespace(seconds=0.0)),
         _heirs={},
         _max_num_steps=NUM_STEPS,
         _vocab_size=VOCAB,
