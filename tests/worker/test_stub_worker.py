@@ -17,6 +17,6 @@ def test_a_step_of_the_stub_worker(num_drafters: int, size: int) -> None:
         lens = [CONTEXT + number + request for request in range(size)]
         assert result.hetero.drafters == [(request % num_drafters,) for request in range(size)]
         assert result.hetero.num_proposed_drafts == [NUM_STEPS] * size
-        assert set(result.hetero.draft_seconds) == set(range(num_drafters))
+        assert set(result.hetero.seconds.draft) == set(range(num_drafters))
         assert result.accept_lens.tolist() == [1 + length % WIDTH for length in lens]
         assert result.new_seq_lens.tolist() == [length + 1 + length % WIDTH for length in lens]
