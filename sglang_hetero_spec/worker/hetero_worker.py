@@ -211,10 +211,12 @@ class HeteroWorker(BaseSpecWorker):
                 state.drafters = tuple(dict.fromkeys(self._heirs.get(number, number) for number in state.drafters))
             served = [number for number in state.drafters if state.may_draft and self._fits(req, self.drafters[number])]
             state.readers.intersection_update(served)
-            togethers = [self.drafters[number].together for number in served]
-            for which, (number, together) in enumerate(zip(served, togethers, strict=True)):
+            own: list[Hashable] = []
+            for number in served:
+                together = self.drafters[number].together
                 # Two drafters of one request propose apart.
-                groups.setdefault((together, togethers[:which].count(together)), []).append((number, place))
+                groups.setdefault((together, together in own), []).append((number, place))
+                own.append(together)
         shares = [
             Share([place for _, place in members], [number for number, _ in members])
             for members in map(sorted, groups.values())
