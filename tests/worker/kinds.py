@@ -23,7 +23,7 @@ VOCAB_SIZE = 4
 # What followed `1 2` before: 3, 0 and 1, so n-grams have siblings to propose.
 PROMPT = (1, 2, 3, 0, 1, 2, 0, 3, 1, 2, 1, 2, 3, 1, 2)
 BASE, ADAPTERS = 0, (1, 2)
-EXITS, THRESHOLDS = (1, 2, 3), (0.6, 0.55)
+EXITS, THRESHOLDS = (1, 2, 3), (0.75, 0.6)
 
 
 class Adapted:

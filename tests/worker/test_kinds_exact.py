@@ -92,7 +92,7 @@ def test_sorted(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
 
     one = drawn(make, params)
     at_first, at_second, at_last = made[0].model.reached
-    assert at_first > at_second > at_last > 0 or params == GREEDY, "every exit is left at"
+    assert at_first >= at_second > at_last > 0 or params == GREEDY, "drafts leave at different exits"
     check([one], monkeypatch)
 
 
