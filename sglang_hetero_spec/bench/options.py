@@ -13,7 +13,7 @@ from sglang_hetero_spec.serving.device import choose_device, choose_threads, def
 
 INTERLEAVED, GROUPED = "interleaved", "grouped"
 # With the command's own arms, 1 and 4 in flight and 3 repetitions: meant for half an hour on 2 cores.
-DEMO_PROMPTS, DEMO_TOKENS = 12, 40
+DEMO_PROMPTS, DEMO_TOKENS = 12, 32
 NUM_PROMPTS, MAX_NEW_TOKENS = 48, 128
 
 

@@ -58,7 +58,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--num-prompts", type=positive, metavar="N", help="tasks in turn (default: 12 of the demo's, 48 of a file)"
     )
     parser.add_argument(
-        "--max-new-tokens", type=positive, metavar="N", help="longest answer (default: 40 for the demo, else 128)"
+        "--max-new-tokens", type=positive, metavar="N", help="longest answer (default: 32 for the demo, else 128)"
     )
     parser.add_argument(
         "--prompt-tokens", type=positives, metavar="N,...",
