@@ -68,7 +68,9 @@ def _reason(text: str) -> str:
 
 def _run(command: list[str], folder: Path) -> tuple[int, str]:
     """Exit code and output. The package is that of the folder, whatever is installed; Ctrl-C ends the whole group."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    # Started from a worker of pytest-xdist, pytest-benchmark would take itself for one and measure nothing.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")}
+    environment = {**inherited, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
         command,
         cwd=folder,

@@ -17,12 +17,13 @@ from fake_pool import FakePool, write_checkpoint, write_json, write_router, writ
 
 from sglang_hetero_spec.pool import PoolError, digest, file_sha256, tokenizer_sha256, weights_sha256
 from sglang_hetero_spec.pool.architectures import REWRITTEN
+from sglang_hetero_spec.pool.errors import shown
 
 
 def test_absolute_path(pool: FakePool) -> None:
     pool.drafters[0]["path"] = str(pool.code)
     assert pool.refusal() == (
-        f'{pool.manifest_path}: `drafters[0].path` is "{pool.code}", an absolute path; give one relative to'
+        f"{pool.manifest_path}: `drafters[0].path` is {shown(str(pool.code))}, an absolute path; give one relative to"
         ' the pool, or add `"external": true`.'
     )
 
