@@ -1,0 +1,44 @@
+"""What of the CUDA side can be used on this machine, and why not."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from functools import cache
+
+import torch
+
+from sglang_hetero_spec.errors import HeteroError
+
+# Experts and tests: auto (by what is known of this device), or one of the two ways by name.
+MERGE_SWITCH = "SGLANG_HETERO_SPEC_MERGE"
+VERIFY_SWITCH = "SGLANG_HETERO_SPEC_VERIFY"
+
+
+def switch(name: str, ways: tuple[str, ...]) -> str:
+    """The value of an environment variable, `auto` where it is not set. HeteroError for any other than `ways`."""
+    value = os.environ.get(name, "") or "auto"
+    if value not in ("auto", *ways):
+        raise HeteroError(f"{name} is {value}; set it to auto, {' or '.join(ways)}.")
+    return value
+
+
+@cache
+def why_no_triton() -> str | None:
+    """Why kernels in Triton cannot be compiled here, in one clause, or None."""
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed"
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    return None
+
+
+def merges_in_triton(device: torch.device) -> bool:
+    """Whether trees on this device are merged by the fused kernel. HeteroError if it was asked for and cannot be."""
+    way = switch(MERGE_SWITCH, ("triton", "torch"))
+    if way == "torch":
+        return False
+    problem = why_no_triton() if device.type == "cuda" else f"the trees are on the device {device.type}"
+    if way == "triton" and problem is not None:
+        raise HeteroError(f"{MERGE_SWITCH} is triton, but {problem}; leave it unset.")
+    return problem is None
