@@ -109,6 +109,8 @@ class TreeFlashInferBackend(FlashInferAttnBackend):
             super().init_forward_metadata_out_graph(forward_batch, in_capture)
             return
         batch_size = forward_batch.batch_size
+        if not in_capture and _tree_mask_of(forward_batch) is None:
+            raise RuntimeError("A graph that attends in two parts was given trees whose masks are not by themselves.")
         if in_capture:
             self._graph_calls[batch_size] = [
                 FlashInferTreeAttention(self.workspace_buffer, self._shape, buffers.of(batch_size))

@@ -14,8 +14,8 @@ from sglang_hetero_spec.cuda.transfer import from_host
 if TYPE_CHECKING:
     from sglang_hetero_spec.worker.merge import Proposal
 
-# Columns of a row of the table; one more keeps rows aligned.
-_TOKENS, _TOKEN_STRIDE, _PARENTS, _PARENT_STRIDE, _NODES, _NUM_FED, _DRAFTER = range(7)
+# Columns of a row of the table; two more keep rows aligned.
+_TOKENS, _TOKEN_STRIDE, _PARENTS, _PARENT_STRIDE, _NODES, _NUM_FED = range(6)
 _COLUMNS = 8
 _INT64_BYTES = 8
 
@@ -24,14 +24,13 @@ _INT64_BYTES = 8
 class DeviceTrees:
     """Merged trees with their layout. b requests, D nodes each; all int64 but the mask.
 
-    tokens, parents: [b, D]; num_fed, drafter: [b] (see MergedTree). positions: [b, D], committed tokens included;
+    tokens, parents: [b, D]; num_fed: [b] (see MergedTree). positions: [b, D], committed tokens included;
     next_child, next_sibling: [b, D] (see TreeLayout). mask: bool, flat, as SGLang wants it.
     """
 
     tokens: torch.Tensor
     parents: torch.Tensor
     num_fed: torch.Tensor
-    drafter: torch.Tensor
     positions: torch.Tensor
     next_child: torch.Tensor
     next_sibling: torch.Tensor
@@ -56,12 +55,10 @@ def merge_on_device(
     batch_size, device = roots.shape[0], roots.device
     # One allocation for what has one shape.
     wide = torch.empty((5, batch_size, width), dtype=torch.int64, device=device)
-    narrow = torch.empty((2, batch_size), dtype=torch.int64, device=device)
     trees = DeviceTrees(
         tokens=wide[0],
         parents=wide[1],
-        num_fed=narrow[0],
-        drafter=narrow[1],
+        num_fed=torch.empty(batch_size, dtype=torch.int64, device=device),
         positions=wide[2],
         next_child=wide[3],
         next_sibling=wide[4],
@@ -74,7 +71,6 @@ def merge_on_device(
         trees.tokens,
         trees.parents,
         trees.num_fed,
-        trees.drafter,
         trees.positions,
         trees.next_child,
         trees.next_sibling,
@@ -89,7 +85,7 @@ def merge_on_device(
 
 
 def source_table(proposals: Sequence[Proposal], batch_size: int, width: int) -> np.ndarray:
-    """int64 [b, 8]: where each request's tree lies, and whose it is. Rows of requests without a proposal are zero.
+    """int64 [b, 8]: where each request's tree lies. Rows of requests without a proposal are zero.
 
     The addresses hold as long as the proposals do.
     """
@@ -108,7 +104,6 @@ def source_table(proposals: Sequence[Proposal], batch_size: int, width: int) -> 
         table[places, _PARENT_STRIDE] = parents.stride(1)
         table[places, _NODES] = tree.width
         table[places, _NUM_FED] = tree.num_fed
-        table[places, _DRAFTER] = proposal.drafters
     return table
 
 

@@ -14,7 +14,6 @@ def merge_kernel(
     tokens,
     parents,
     num_fed,
-    drafter,
     positions,
     next_child,
     next_sibling,
@@ -28,9 +27,9 @@ def merge_kernel(
     """One program per request: its tree copied to its row, and everything that verification wants to know of it.
 
     table: int64 [b, COLUMNS], a row for each request (`cuda.merge.source_table`): addresses of its proposal's tokens
-        and parents, their strides in elements, nodes (0: no proposal), num_fed, drafter.
+        and parents, their strides in elements, nodes (0: no proposal), num_fed.
     roots, seq_lens: int64 [b]. Outputs as in MergedTree and TreeLayout, positions with the prefix: int64 [b, width];
-        num_fed, drafter: int64 [b].
+        num_fed: int64 [b].
     mask: uint8, flat: [b, width, width] or, with FULL_MASK, every row behind its prefix (which is left as it is).
     BLOCK, BATCH_BLOCK: powers of two, at least width and b.
     """
@@ -42,7 +41,6 @@ def merge_kernel(
     parent_stride = tl.load(entry + 3)
     num_nodes = tl.load(entry + 4)
     tl.store(num_fed + row, tl.load(entry + 5))
-    tl.store(drafter + row, tl.load(entry + 6))
 
     nodes = tl.arange(0, BLOCK)
     inside = nodes < width

@@ -21,19 +21,20 @@ from sglang_hetero_spec.pool import Pool, load_pool, local_folder
 from sglang_hetero_spec.pool.running import heirs, with_adapter, without_adapter
 from sglang_hetero_spec.router.route import Route
 from sglang_hetero_spec.worker.budget import check_target, print_budget
+from sglang_hetero_spec.worker.cuda_setup import prepare_cuda
 from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
 from sglang_hetero_spec.worker.draft_model import SharedState
 from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
 from sglang_hetero_spec.worker.foreign import check_foreign
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.loading import DraftWorkers
-from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, mark_fed, merge_trees
+from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, mark_fed
+from sglang_hetero_spec.worker.merged_input import merged_input
 from sglang_hetero_spec.worker.metrics import build_metrics
 from sglang_hetero_spec.worker.pool_models import PoolModels
 from sglang_hetero_spec.worker.request_state import RequestState, state_of
 from sglang_hetero_spec.worker.step_record import StepRecord, StepSeconds
 from sglang_hetero_spec.worker.stopwatch import DRAFT_FORWARDS, TimedTarget
-from sglang_hetero_spec.worker.verify_input import build_verify_input
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class HeteroWorker(BaseSpecWorker):
         self._timed_target = TimedTarget(target_worker)
         self.device = get_device().device
         check_target(target_worker.model_runner)
+        if torch.device(self.device).type == "cuda":
+            prepare_cuda()
         target_folder = local_folder(server_args.tokenizer_path or server_args.model_path, server_args.revision)
         pool = load_pool(get_spec().speculative_draft_model_path, target=target_folder)
         check_foreign(pool, target_folder)
@@ -188,8 +191,9 @@ class HeteroWorker(BaseSpecWorker):
         self.history.record_roots(rows, batch.seq_lens, roots)
         drafted = self._propose(batch, rows, roots, self._split(batch.reqs))
         proposals = combine_proposals([part.proposal for part in drafted], self.pool.widest)
-        merged = merge_trees(roots, proposals, self._verify_width(batch, proposals), self._vocab_size)
-        batch.spec_info = build_verify_input(merged, batch, self._target_worker.model_runner)
+        width = self._verify_width(batch, proposals)
+        runner = self._target_worker.model_runner
+        merged, batch.spec_info = merged_input(roots, proposals, width, self._vocab_size, batch, runner)
         with spec_stage_span("verify"):
             result = self._verify(batch, merged, grammar_barrier)
         if on_publish is not None:

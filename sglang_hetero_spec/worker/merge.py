@@ -107,6 +107,18 @@ def merge_trees(
         tokens[members, : tree.width] = tree.tokens
         parents[members, : tree.width] = tree.parents
         num_fed[members] = tree.num_fed
+    return merged_tree(tokens, parents, num_fed, proposals, vocab_size)
+
+
+def merged_tree(
+    tokens: torch.Tensor,
+    parents: torch.Tensor,
+    num_fed: torch.Tensor,
+    proposals: Sequence[Proposal],
+    vocab_size: int,
+) -> MergedTree:
+    """The tensors of merged proposals, with what is known of them on the host."""
+    batch_size, width = tokens.shape
     trees = [proposal.tree for proposal in proposals]
     covered = sum(proposal.members.numel() for proposal in proposals)
     is_chain = all(tree.is_chain for tree in trees)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from sglang.kernels.ops.speculative.spec_tree import TreeMaskMode
@@ -20,11 +20,29 @@ if TYPE_CHECKING:
 IRREGULAR_TREE = -1  # SGLang's word for a tree without a fixed branching factor (NGRAM uses it)
 
 
+class Links(Protocol):
+    """Of TreeLayout and of cuda.merge.DeviceTrees: [b, D] int64 each."""
+
+    @property
+    def positions(self) -> torch.Tensor: ...
+
+    @property
+    def next_child(self) -> torch.Tensor: ...
+
+    @property
+    def next_sibling(self) -> torch.Tensor: ...
+
+
 @dataclass
 class HeteroVerifyInput(EagleVerifyInput):
-    """An EAGLE verify input whose trees may differ from request to request. law: of drafts drawn at random."""
+    """An EAGLE verify input whose trees may differ from request to request. law: of drafts drawn at random.
+
+    tree_mask: the trees' own masks, bool, flat [b * D * D] and more, where the target attends in two parts
+    (cuda.attn_backend); then custom_mask is the same.
+    """
 
     law: MergedLaw | None = None
+    tree_mask: torch.Tensor | None = None
 
     @property
     def tree_topk(self) -> int:
@@ -34,17 +52,24 @@ class HeteroVerifyInput(EagleVerifyInput):
 def build_verify_input(merged: MergedTree, batch: ScheduleBatch, target_runner: ModelRunner) -> HeteroVerifyInput:
     """merged: trees of the whole batch; batch.seq_lens: [b], committed tokens without the root."""
     batch_size, width = merged.tokens.shape
-    device = merged.tokens.device
     if merged.is_full_chain:
-        layout = _expand(chain_layout(width, device), batch_size)
+        layout = _expand(chain_layout(width, merged.tokens.device), batch_size)
     else:
         layout = lay_out(merged.parents)
-    positions = layout.positions + batch.seq_lens.unsqueeze(1)
-    numbers = torch.arange(batch_size * width, device=device).view(batch_size, width)
+    place = mask_place(batch, width, target_runner)
+    mask = tree_mask(layout.ancestors, batch.seq_lens, place.seq_lens_sum, place.mode, place.buffer)
+    layout = replace(layout, positions=layout.positions + batch.seq_lens.unsqueeze(1))
+    return verify_input(merged, layout, mask, in_parts=place.in_parts)
+
+
+def verify_input(merged: MergedTree, layout: Links, mask: torch.Tensor, in_parts: bool) -> HeteroVerifyInput:
+    """layout: positions with the committed tokens. mask: flat, as the attention backend wants it."""
+    batch_size, width = merged.tokens.shape
+    numbers = torch.arange(batch_size * width, device=merged.tokens.device).view(batch_size, width)
     return HeteroVerifyInput(
         draft_token=merged.tokens.flatten(),
-        custom_mask=_target_mask(layout, batch, target_runner),
-        positions=positions.flatten(),
+        custom_mask=mask,
+        positions=layout.positions.flatten(),
         retrieve_index=numbers,
         retrieve_next_token=layout.next_child.contiguous(),
         retrieve_next_sibling=layout.next_sibling.contiguous(),
@@ -56,6 +81,7 @@ def build_verify_input(merged: MergedTree, batch: ScheduleBatch, target_runner: 
         seq_lens_sum=None,
         seq_lens_cpu=None,
         law=merged.law,
+        tree_mask=mask if in_parts else None,
     )
 
 
@@ -68,16 +94,45 @@ def _expand(layout: TreeLayout, batch_size: int) -> TreeLayout:
     )
 
 
-def _target_mask(layout: TreeLayout, batch: ScheduleBatch, target_runner: ModelRunner) -> torch.Tensor:
-    """The mask where the target's attention backend wants it: its own buffer if it has one that fits."""
-    backend = target_runner.attn_backend
-    owned = backend.verify_mask
-    mode = default_tree_mask_mode() if owned is None else owned.mode
-    buffer = owned.buffer if owned is not None and owned.fits(len(batch.seq_lens)) else None
+@dataclass(frozen=True)
+class MaskPlace:
+    """Where the target's attention backend wants the mask: its own buffer if it has one that fits.
+
+    seq_lens_sum: at least the committed tokens of the batch. in_parts: the backend reads the prefix without a mask.
+    """
+
+    mode: TreeMaskMode
+    buffer: torch.Tensor | None
+    seq_lens_sum: int
+    in_parts: bool = False
+
+
+def mask_place(batch: ScheduleBatch, width: int, target_runner: ModelRunner) -> MaskPlace:
+    backend, batch_size = target_runner.attn_backend, len(batch.seq_lens)
     seq_lens_sum = batch.seq_lens_sum
     if seq_lens_sum is None:
-        seq_lens_sum = len(batch.seq_lens) * backend.max_context_len
-    return tree_mask(layout.ancestors, batch.seq_lens, seq_lens_sum, mode, buffer)
+        seq_lens_sum = batch_size * backend.max_context_len
+    if batch.seq_lens.is_cuda:
+        in_parts = mask_in_parts(batch, width, target_runner)
+        if in_parts is not None:
+            return MaskPlace(TreeMaskMode.QLEN_ONLY, in_parts, seq_lens_sum, in_parts=True)
+    owned = backend.verify_mask
+    mode = default_tree_mask_mode() if owned is None else owned.mode
+    buffer = owned.buffer if owned is not None and owned.fits(batch_size) else None
+    return MaskPlace(mode, buffer, seq_lens_sum)
+
+
+def mask_in_parts(batch: ScheduleBatch, width: int, target_runner: ModelRunner) -> torch.Tensor | None:
+    """The buffer for masks of trees alone, where this step's target forward will attend in two parts."""
+    from sglang_hetero_spec.cuda.attn_backend import TreeFlashInferBackend
+
+    backend, graphs = target_runner.attn_backend, target_runner.decode_cuda_graph_runner
+    if not isinstance(backend, TreeFlashInferBackend) or batch.seq_lens_cpu is None:
+        return None
+    batch_size = len(batch.seq_lens)
+    # A batch that a graph could hold and that runs without it finds what it needs in either way.
+    in_graph = graphs is not None and batch_size <= graphs.max_bs
+    return backend.tree_mask_for(batch_size, width, int(batch.seq_lens_cpu.max()), in_graph)
 
 
 def tree_mask(

@@ -16,15 +16,16 @@ CHECKS = sorted((Path(__file__).parent / "interpreter").glob("check_*.py"))
 pytest.importorskip("triton", reason="Triton is not installed: it comes with torch on Linux")
 
 
-@pytest.mark.parametrize("file", CHECKS, ids=lambda file: file.stem)
-def test_under_the_interpreter(file: Path) -> None:
+def test_under_the_interpreter() -> None:
+    assert len(CHECKS) >= 4
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "ignore", *map(str, CHECKS)],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert " passed" in run.stdout and "skipped" not in run.stdout.splitlines()[-1]
+    last = run.stdout.splitlines()[-1]
+    assert " passed" in last and "skipped" not in last
