@@ -50,9 +50,10 @@ def all_hooks() -> tuple[Hook, ...]:
     """Every place where this package reaches into SGLang beyond its registry, in one list. The first is the one
     without which SGLang fails on a pool before it asks us anything."""
     from sglang_hetero_spec.cpu.hooks import HOOKS as CPU_HOOKS
+    from sglang_hetero_spec.cuda.hooks import HOOKS as CUDA_HOOKS
     from sglang_hetero_spec.worker.hooks import HOOKS as WORKER_HOOKS
 
-    return (*WORKER_HOOKS, *CPU_HOOKS)
+    return (*WORKER_HOOKS, *CPU_HOOKS, *CUDA_HOOKS)
 
 
 def _register_hooks(hooks: tuple[Hook, ...]) -> None:

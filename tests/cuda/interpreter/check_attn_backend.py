@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ WIDTH, PAGE_SIZE = 6, 16
 class InPyTorch:
     """TreeAttention. Keeps to the buffers of its graph, if it has any."""
 
-    made: list[InPyTorch] = []
+    made: ClassVar[list[InPyTorch]] = []
 
     def __init__(self, workspace: Any, shape: AttentionShape, buffers: GraphBuffers | None = None) -> None:
         self.buffers = buffers

@@ -1,0 +1,81 @@
+"""GPU memory that HETERO takes beside weights and KV caches, which SGLang counts by itself. Whole numbers, no GPU.
+
+SGLang leaves a part of the memory free for what is made after the KV caches (mem_fraction_static); this is what a pool
+of drafters adds to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MIB = 1 << 20
+# What a FlashInfer wrapper allocates when it is made: 8 MiB for its plan, and 32768 int32 lengths (0.7.2, prefill.py).
+WRAPPER_BYTES = 8 * MIB + 4 * 32768
+# SGLang's FlashInfer backend makes four for each kind of layer: ragged, paged, verify and decode.
+WRAPPERS_PER_BACKEND = 4
+# Logits in float32, their probabilities, and one more of the size while they are sorted or masked.
+LOGIT_COPIES = 3
+_FLOAT_BYTES, _INDEX_BYTES, _TOKEN_BYTES = 4, 4, 8
+
+
+@dataclass(frozen=True)
+class DraftShape:
+    """A draft model: its name in the pool, and its vocabulary with padding."""
+
+    name: str
+    vocab_size: int
+
+
+@dataclass(frozen=True)
+class ServerShape:
+    """vocab_size: of the target. width: nodes of the widest tree. graph_sizes: batch sizes of the target's graphs.
+    layer_kinds: 2 where some layers have a sliding window. draft_graphs: captured for each draft model.
+    in_parts: tree verification takes two attention calls."""
+
+    vocab_size: int
+    context_len: int
+    max_requests: int
+    width: int
+    page_size: int
+    graph_sizes: tuple[int, ...]
+    layer_kinds: int = 1
+    draft_graphs: int = 0
+    in_parts: bool = False
+
+
+@dataclass(frozen=True)
+class ReserveRow:
+    what: str
+    num_bytes: int
+
+
+def reserve_rows(server: ServerShape, drafters: Sequence[DraftShape]) -> list[ReserveRow]:
+    """Drafters propose one after another, so the largest logits of one count, not all of them."""
+    wrappers = WRAPPERS_PER_BACKEND * server.layer_kinds * len(drafters)
+    graphs = server.draft_graphs * server.layer_kinds * len(drafters)
+    drafting = max((drafter.vocab_size for drafter in drafters), default=0) * server.max_requests
+    verified = server.max_requests * server.width * server.vocab_size
+    rows = [
+        ReserveRow("attention plans of drafters", wrappers * WRAPPER_BYTES),
+        ReserveRow("graphs of drafters", graphs * WRAPPER_BYTES),
+        ReserveRow("logits of drafting", drafting * _FLOAT_BYTES * LOGIT_COPIES),
+        ReserveRow("logits of verification", verified * _FLOAT_BYTES * LOGIT_COPIES),
+        ReserveRow("laws of drawn drafts", verified * _FLOAT_BYTES),
+        ReserveRow("committed tokens", server.max_requests * server.context_len * _TOKEN_BYTES),
+        ReserveRow("verification in two parts", _parts_bytes(server) if server.in_parts else 0),
+    ]
+    return [row for row in rows if row.num_bytes]
+
+
+def reserve_bytes(server: ServerShape, drafters: Sequence[DraftShape]) -> int:
+    return sum(row.num_bytes for row in reserve_rows(server, drafters))
+
+
+def _parts_bytes(server: ServerShape) -> int:
+    """A second wrapper for each captured batch size (SGLang counts one), two without a graph, and their indices."""
+    wrappers = (len(server.graph_sizes) + 2) * server.layer_kinds * WRAPPER_BYTES
+    largest = max(server.graph_sizes, default=0)
+    pages = largest * (-(-server.context_len // server.page_size) + 1) * server.layer_kinds
+    masks = server.max_requests * server.width**2
+    return wrappers + pages * _INDEX_BYTES + masks
