@@ -49,8 +49,7 @@ HOOKS = (
         target="sglang.srt.arg_groups.overrides._attention_backend_default",
         kind="around",
         function="sglang_hetero_spec.cuda.hooks.prefer_flashinfer",
-        why="SGLang's default on Hopper (fa3) reads trees of its own shape; HETERO's are of any shape, which FlashInfer "
-        "takes.",
+        why="SGLang's default on Hopper (fa3) reads trees of its own shape; FlashInfer takes HETERO's, of any shape.",
         retire="SGLang lets an algorithm name the attention backend that it wants by default.",
     ),
     Hook(

@@ -1,6 +1,6 @@
-"""What one rank decides for a batch, from the requests' tags alone. `python -m tests.worker.rank SEED` prints it as JSON;
-the seed changes what may differ between ranks: hashes (with PYTHONHASHSEED), the order of keys in tags, ids of objects,
-how many requests the process has seen."""
+"""What one rank decides for a batch, from the requests' tags alone. `python -m tests.worker.rank SEED` prints it as
+JSON; the seed changes what may differ between ranks: hashes (with PYTHONHASHSEED), the order of keys in tags, ids of
+objects, how many requests the process has seen."""
 
 from __future__ import annotations
 
