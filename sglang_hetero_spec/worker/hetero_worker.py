@@ -15,6 +15,7 @@ from sglang.srt.speculative.base_spec_worker import BaseSpecWorker
 from sglang.srt.speculative.eagle_worker_common import run_eagle_verify
 from sglang.srt.speculative.spec_utils import draft_tp_context, get_plan_stream, spec_stage_span
 
+from sglang_hetero_spec.cuda.transfer import from_host
 from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
 from sglang_hetero_spec.drafters.registry import build_drafter, build_drafters
 from sglang_hetero_spec.pool import Pool, load_pool, local_folder
@@ -247,7 +248,7 @@ class HeteroWorker(BaseSpecWorker):
         with spec_stage_span("draft"), draft_tp_context(self._draft_worker.parallel_layout):
             for share in shares:
                 start, before = time.perf_counter(), DRAFT_FORWARDS.seconds
-                members = torch.tensor(share.places, device=rows.device)
+                members = from_host(share.places, rows.device)
                 part = self._draft_batch(batch, rows, roots, share, members, sampler)
                 tree = self.drafters[share.drafters[0]].propose(part)
                 proposal = Proposal(share.places, members, share.drafters, tree)
@@ -288,7 +289,7 @@ class HeteroWorker(BaseSpecWorker):
             newcomer_lens=tuple(newcomer_lens),
             rids=tuple(_drafting_name(batch.reqs[place]) for place in share.places),
             sampler=sampler,
-            drafters=None if is_one else torch.tensor(share.drafters, device=rows.device),
+            drafters=None if is_one else from_host(share.drafters, rows.device),
             lag=max(state.lag for state in states),
             wants_scores=bool(in_two),
         )

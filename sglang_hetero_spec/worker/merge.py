@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import from_host
 from sglang_hetero_spec.drafters.combine import combine
 from sglang_hetero_spec.drafters.tree import NO_NODE, DraftTree
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
@@ -150,9 +151,9 @@ def mark_fed(
         return
     # One call for all: two drafters of one request write into KV pools of their own.
     members = torch.cat([proposal.members for proposal in reading])
-    drafters = torch.tensor([number for proposal in reading for number in proposal.drafters], device=slots.device)
+    drafters = from_host([number for proposal in reading for number in proposal.drafters], slots.device)
     own = [proposal.tree.num_fed for proposal in reading for _ in proposal.drafters]
-    fed = torch.minimum(torch.tensor(own, device=slots.device), num_fed[members])
+    fed = torch.minimum(from_host(own, slots.device), num_fed[members])
     kept = torch.arange(slots.shape[1], device=slots.device) < torch.minimum(accept_lens[members], fed).unsqueeze(1)
     written.mark(drafters.unsqueeze(1).expand_as(kept), slots[members], kept)
 
@@ -174,5 +175,5 @@ def _merge_laws(batch_size: int, proposals: Sequence[Proposal], width: int, voca
         law.probs[members, : tree.width - 1] = tree.law.over_target(vocab_size)
         if tree.law.void is not None:
             law.void[members, : tree.width - 1] = tree.law.void
-        law.num_drafts[members] = torch.tensor(tree.proposed, device=device)
+        law.num_drafts[members] = from_host(tree.proposed, device)
     return law

@@ -150,7 +150,6 @@ def decide(seed: int) -> dict[str, Any]:
         "tokens": merged.tokens.tolist(),
         "parents": merged.parents.tolist(),
         "num_fed": merged.num_fed.tolist(),
-        "of": merged.drafter.tolist(),
     }
 
 
