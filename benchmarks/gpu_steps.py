@@ -95,10 +95,10 @@ def kernels(context: Context) -> list[Row]:
     rows.append(Row("kernels", "merge: PyTorch's time / the kernel's", plain / kernel, 1.0, f"{kernel:.3f} ms"))
     for page_size in (1, 16):
         for window in (-1, 512):
-            case = gk.attention_case(4, 1500, 16, page_size)
-            way = gk.TwoParts(case)
+            trees = gk.attention_case(4, 1500, 16, page_size)
+            way = gk.TwoParts(trees)
             way.plan(window)
-            error = float((way.run().float() - gk.plain_attention(case, window)).abs().max())
+            error = float((way.run().float() - gk.plain_attention(trees, window)).abs().max())
             what = f"two parts, page {page_size}, window {window}: error below 0.02"
             rows.append(Row("kernels", what, float(error < 0.02), 1.0, f"{error:.4f}"))
     with gk.no_waiting():
@@ -132,8 +132,8 @@ def crossover(context: Context) -> list[Row]:
                 table.append((batch_size, width, from_context(faster)))
     name = torch.cuda.get_device_name()
     print("rows for sglang_hetero_spec/cuda/crossover.py:")
-    for batch_size, width, length in table:
-        print(f'    Crossover("{name}", {batch_size}, {width}, {length}),')
+    for batch_size, width, first in table:
+        print(f'    Crossover("{name}", {batch_size}, {width}, {first}),')
     return rows
 
 

@@ -5,6 +5,7 @@ Given to SGLang through its registry of attention backends, under FlashInfer's o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -191,16 +192,20 @@ def why_not_in_parts(runner: ModelRunner) -> str | None:
 def register_tree_backend() -> None:
     """From now on `flashinfer` makes the target's backend ours. Idempotent; before attention backends are made."""
     stock = ATTENTION_BACKENDS["flashinfer"]
-    if getattr(stock, "is_hetero", False):
-        return
+    if not isinstance(stock, _Creator):
+        register_attention_backend("flashinfer")(_Creator(stock))
 
-    def create(runner: ModelRunner) -> FlashInferAttnBackend:
+
+@dataclass(frozen=True)
+class _Creator:
+    """Makes our backend, or `stock`'s where ours cannot serve."""
+
+    stock: Callable[[ModelRunner], Any]
+
+    def __call__(self, runner: ModelRunner) -> Any:
         if why_not_in_parts(runner) is not None:
-            return stock(runner)
+            return self.stock(runner)
         return TreeFlashInferBackend(runner, init_new_workspace=runner.init_new_workspace)
-
-    create.is_hetero = True
-    register_attention_backend("flashinfer")(create)
 
 
 __all__ = ["TreeFlashInferBackend", "register_tree_backend", "why_not_in_parts"]

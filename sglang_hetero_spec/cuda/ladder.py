@@ -2,6 +2,9 @@
 
 What is captured: drafting (one token per request, per draft model), verification (few widths; see `widths`) and
 catch-up (a window of tokens per request, per draft model). A batch runs in the smallest captured size that holds it.
+
+Nothing captures by this yet: SGLang captures the target's verification at one width by its own list, and drafters run
+without graphs.
 """
 
 from __future__ import annotations

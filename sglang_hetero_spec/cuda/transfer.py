@@ -9,7 +9,7 @@ import torch
 
 
 def from_host(
-    values: np.ndarray | Sequence[int], device: torch.device, dtype: torch.dtype = torch.int64
+    values: torch.Tensor | np.ndarray | Sequence[int], device: torch.device, dtype: torch.dtype = torch.int64
 ) -> torch.Tensor:
     """The values on the device. `torch.tensor(values, device=...)` would wait until all that is queued has run: it
     copies from pageable memory. Here the copy is queued like a kernel; torch keeps the pinned memory until it ran."""

@@ -104,9 +104,10 @@ class FlashInferTreeAttention:
         fixed: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         if buffers is not None:
             fixed = _graph_arguments(buffers)
-        self._prefix, self._tree = (
+        wrappers: list[Any] = [
             BatchPrefillWithPagedKVCacheWrapper(workspace, "NHD", backend="fa2", **arguments) for arguments in fixed
-        )
+        ]
+        self._prefix, self._tree = wrappers
         self._in_graph = buffers is not None
 
     def plan(self, plan: TreePlan, arrays: CallArrays) -> None:
@@ -117,7 +118,7 @@ class FlashInferTreeAttention:
         self._plan_call(self._tree, plan.tree, arrays.slots, packed_custom_mask=arrays.packed)
         # For a mask that comes packed FlashInfer 0.7.2 counts its segments in cells; its kernel counts in bytes
         # (variants.cuh). SGLang's fast_prefill_plan writes this buffer too.
-        self._tree._mask_indptr_buf.copy_(arrays.mask_indptr)
+        self._tree._mask_indptr_buf.copy_(arrays.mask_indptr, non_blocking=True)
 
     def _plan_call(self, wrapper: Any, call: CallPlan, indices: torch.Tensor, **mask: torch.Tensor) -> None:
         shape = self._shape
@@ -150,11 +151,11 @@ class FlashInferTreeAttention:
         k_scale: float | None,
         v_scale: float | None,
     ) -> torch.Tensor:
-        from sglang.srt.layers.attention.flashinfer_backend import _safe_merge_state
-
-        scales = {"causal": False, "sm_scale": sm_scale, "k_scale": k_scale, "v_scale": v_scale}
+        scales: dict[str, Any] = {"causal": False, "sm_scale": sm_scale, "k_scale": k_scale, "v_scale": v_scale}
         if not self._reads_prefix:
             return self._tree.forward(q, kv, **scales)
+        from sglang.srt.layers.attention.flashinfer_backend import _safe_merge_state
+
         output, lse = self._tree.forward_return_lse(q, kv, **scales)
         pages = (self._in_pages(kv[0]), self._in_pages(kv[1]))
         before, before_lse = self._prefix.forward_return_lse(q, pages, **scales)
