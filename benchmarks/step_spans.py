@@ -21,6 +21,7 @@ import torch
 OUT = "HETERO_STEP_SPANS"
 STEP = "other"
 _WORKER = "sglang_hetero_spec.worker.hetero_worker"
+_MERGED = "sglang_hetero_spec.worker.merged_input"
 _VERIFY = "sglang.srt.speculative.eagle_worker_common"
 _LLAMA = "sglang_hetero_spec.worker.cpu_llama"
 
@@ -42,6 +43,9 @@ STAGES = (
     (_WORKER, "combine_proposals", "combine"),
     (_WORKER, "merge_trees", "merge"),
     (_WORKER, "build_verify_input", "verify input, mask"),
+    (_MERGED, "merge_trees", "merge"),
+    (_MERGED, "merge_on_device", "merge"),
+    (_MERGED, "build_verify_input", "verify input, mask"),
     (_WORKER, "run_eagle_verify", "SGLang: verify, rest"),
     (_VERIFY, "eagle_prepare_for_verify", "SGLang: prepare verify"),
     (_VERIFY, "eagle_sample", "accept"),
