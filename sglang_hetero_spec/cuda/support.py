@@ -34,11 +34,11 @@ def why_no_triton() -> str | None:
 
 
 def merges_in_triton(device: torch.device) -> bool:
-    """Whether trees on this device are merged by the fused kernel. HeteroError if it was asked for and cannot be."""
-    way = switch(MERGE_SWITCH, ("triton", "torch"))
-    if way == "torch":
+    """Whether trees on this device are merged by the fused kernel: only where asked for, until it has been run and
+    measured on a GPU (benchmarks/gpu_run.py). HeteroError if it was asked for and cannot be."""
+    if switch(MERGE_SWITCH, ("triton", "torch")) != "triton":
         return False
     problem = why_no_triton() if device.type == "cuda" else f"the trees are on the device {device.type}"
-    if way == "triton" and problem is not None:
+    if problem is not None:
         raise HeteroError(f"{MERGE_SWITCH} is triton, but {problem}; leave it unset.")
-    return problem is None
+    return True

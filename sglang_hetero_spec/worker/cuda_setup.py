@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 
 from sglang_hetero_spec.cuda.support import merges_in_triton
-
-logger = logging.getLogger(__name__)
 
 
 def prepare_cuda() -> None:
@@ -16,5 +12,4 @@ def prepare_cuda() -> None:
     from sglang_hetero_spec.cuda.attn_backend import register_tree_backend
 
     register_tree_backend()
-    if not merges_in_triton(torch.device("cuda")):
-        logger.warning("HETERO merges trees in PyTorch: Triton is not used here.")
+    merges_in_triton(torch.device("cuda"))
