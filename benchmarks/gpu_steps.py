@@ -145,6 +145,13 @@ def from_context(faster: list[bool]) -> int | None:
     return CONTEXTS[first] if first < len(CONTEXTS) else None
 
 
+# Of verification, each with one of the two ways of merging.
+WAYS = {
+    "stock": {"SGLANG_HETERO_SPEC_VERIFY": "stock", "SGLANG_HETERO_SPEC_MERGE": "torch"},
+    "parts": {"SGLANG_HETERO_SPEC_VERIFY": "parts", "SGLANG_HETERO_SPEC_MERGE": "triton"},
+}
+
+
 def lossless(context: Context) -> list[Row]:
     """Greedy, the same tokens as the target alone: overlap and graphs on, both ways of verification, two page sizes."""
     made = context.models()
@@ -155,12 +162,12 @@ def lossless(context: Context) -> list[Row]:
     mixed = Batch(prompts, [f"task{task}" for task in tasks], 96)
     for page_size in (1, 16):
         arms = {f"none-{page_size}": arguments_of(made.target, None, None, 0.2, page_size=page_size)}
-        for way in ("stock", "parts"):
+        for way in WAYS:
             arguments = arguments_of(made.target, "HETERO", made.pools["four"], 0.2, page_size=page_size)
-            arms[f"hetero-{way}-{page_size}"] = arguments | {"environ": {"SGLANG_HETERO_SPEC_VERIFY": way}}
+            arms[f"hetero-{way}-{page_size}"] = arguments | {"environ": WAYS[way]}
         context.start(arms)
         want = context.engines[f"none-{page_size}"].ask(plain, context.left)
-        for way in ("stock", "parts"):
+        for way in WAYS:
             got = context.engines[f"hetero-{way}-{page_size}"].ask(mixed, context.left)
             same = sum(one == other for one, other in zip(got.output_ids, want.output_ids, strict=True))
             what = f"greedy answers equal, page {page_size}, {way}"
