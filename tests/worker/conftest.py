@@ -7,20 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from sglang_hetero_spec import cpu
+from tests.support.cpu_engine import sglang_in_this_process
 
 
 @pytest.fixture(scope="package")
 def sglang() -> Iterator[None]:
-    """`import sglang` works inside the tests that ask for this; module-level imports would run at collection.
-
-    Behind this folder the environment is as it was: what tests start there would inherit it.
-    """
-    cpu.enable()
-    import sglang.srt.speculative.eagle_utils  # noqa: F401
-
-    yield
-    cpu.disable()
+    """`import sglang` works inside the tests that ask for this; module-level imports would run at collection."""
+    with sglang_in_this_process():
+        yield
 
 
 @pytest.fixture(autouse=True)
