@@ -90,7 +90,7 @@ def target(metadata: dict[str, Any]) -> str:
 def note(metadata: dict[str, Any]) -> str:
     """What the target stands for, where it is not what it seems."""
     found = metadata.get("target")
-    return _text(found.get("note")) if isinstance(found, dict) else ""
+    return _text(found.get("note")).removeprefix("Target: ") if isinstance(found, dict) else ""
 
 
 def command(metadata: dict[str, Any]) -> str:

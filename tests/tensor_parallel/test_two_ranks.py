@@ -1,4 +1,7 @@
-"""Two ranks on SGLang's CPU engine: they decide alike and answer as the target does."""
+"""Two ranks on SGLang's CPU engine: they decide alike and answer as the target does.
+
+In a folder of its own: beside the engines of another they would take too much memory.
+"""
 
 from __future__ import annotations
 
