@@ -13,16 +13,15 @@ import pytest
 import torch
 
 from benchmarks.cpu_ops import CASES, Case
+from tests.support.threads import one_thread
 
 LENGTH = 128
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.mark.parametrize("way", ["ours", "loop", "reference"])

@@ -16,6 +16,7 @@ from benchmarks.loaded_drafter import MODELS, NUM_STEPS, TARGET, batch_of
 from benchmarks.test_vocab_drafting import committed, own_drafter
 from sglang_hetero_spec import cpu
 from sglang_hetero_spec.vocab.pairing import pair
+from tests.support.threads import one_thread
 
 STEPS = 60
 
@@ -23,10 +24,8 @@ STEPS = 60
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     cpu.enable()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 def _without_model(name: str, vocab: str, size: int) -> tuple[object, Callable[[list[list[int]]], None]]:

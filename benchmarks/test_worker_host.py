@@ -14,6 +14,7 @@ import torch
 from benchmarks.stub_worker import VOCAB, decode_steps
 from sglang_hetero_spec import cpu
 from sglang_hetero_spec.drafters.tree import NO_NODE, DraftTree, chain, lay_out
+from tests.support.threads import one_thread
 
 TREE_PARENTS = [NO_NODE, 0, 0, 0, 1, 1, 2, 4, 4, 5, 7, 8]
 
@@ -21,10 +22,8 @@ TREE_PARENTS = [NO_NODE, 0, 0, 0, 1, 1, 2, 4, 4, 5, 7, 8]
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     cpu.enable()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.mark.parametrize("num_drafters", [1, 4, 8])

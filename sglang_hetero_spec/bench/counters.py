@@ -12,15 +12,19 @@ from typing import Any
 
 from sglang_hetero_spec.serving.client import Peer, connect, get
 from sglang_hetero_spec.serving.errors import ServerEnded, ServingError
+from sglang_hetero_spec.serving.metrics import (
+    DRAFT_SECONDS,
+    HOST_SECONDS,
+    ROUTE_SECONDS,
+    ROUTES,
+    VERIFY_FORWARDS,
+    VERIFY_SECONDS,
+    samples,
+)
 
 _GIB = 1 << 30
 _POLL_SECONDS = 1.0
-# worker/metrics.py
-_DRAFT = "sglang:hetero_draft_seconds_total"
-_VERIFY = "sglang:hetero_verify_seconds_total"
-_HOST = "sglang:hetero_host_seconds_total"
-_FORWARDS = "sglang:hetero_verify_forwards_total"
-_ROUTE_SUM, _ROUTE_COUNT = "sglang:hetero_route_seconds_sum", "sglang:hetero_route_seconds_count"
+_SUMMED = (VERIFY_SECONDS, HOST_SECONDS, VERIFY_FORWARDS, ROUTE_SECONDS, ROUTES)
 
 
 @dataclass(frozen=True)
@@ -63,24 +67,18 @@ def read_counters(server: Peer) -> Counters:
 
 def parse_counters(text: str) -> Counters:
     """From the text of /metrics. A HETERO server that has drafted nothing yet has drafts = {}."""
-    from prometheus_client.parser import text_string_to_metric_families
-
     sums: dict[str, float] = {}
     drafts: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name == _DRAFT:
-                drafter = sample.labels.get("drafter", "")
-                drafts[drafter] = drafts.get(drafter, 0.0) + sample.value
-            elif sample.name in (_VERIFY, _HOST, _FORWARDS, _ROUTE_SUM, _ROUTE_COUNT):
-                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+    for sample in samples(text, (DRAFT_SECONDS, *_SUMMED)):
+        into, key = (drafts, sample.labels.get("drafter", "")) if sample.name == DRAFT_SECONDS else (sums, sample.name)
+        into[key] = into.get(key, 0.0) + sample.value
     return Counters(
-        drafts=drafts if drafts or _VERIFY in sums else None,
-        verify=sums.get(_VERIFY),
-        host=sums.get(_HOST),
-        forwards=sums.get(_FORWARDS),
-        route_seconds=sums.get(_ROUTE_SUM),
-        routes=sums.get(_ROUTE_COUNT),
+        drafts=drafts if drafts or VERIFY_SECONDS in sums else None,
+        verify=sums.get(VERIFY_SECONDS),
+        host=sums.get(HOST_SECONDS),
+        forwards=sums.get(VERIFY_FORWARDS),
+        route_seconds=sums.get(ROUTE_SECONDS),
+        routes=sums.get(ROUTES),
     )
 
 

@@ -9,14 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sglang_hetero_spec.bench.errors import BenchError
-from sglang_hetero_spec.bench.records import RequestRecord
+from sglang_hetero_spec.bench.records import DIFFERENCES_NAME, RequestRecord
 from sglang_hetero_spec.bench.workload import Item
 from sglang_hetero_spec.demo.summary import first_difference
 from sglang_hetero_spec.files import write_lines
 from sglang_hetero_spec.serving.client import Peer, logit_gap
 from sglang_hetero_spec.serving.errors import ServingError
 
-DIFFERENCES_NAME = "differences.jsonl"
 MAX_EXPLAINED = 16  # differences whose logits are asked for
 
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import sglang_hetero_spec
 from sglang_hetero_spec.bench.errors import BenchError
+from sglang_hetero_spec.bench.records import FORMAT, METADATA_NAME, SCHEMA_VERSION
 from sglang_hetero_spec.files import write_json
 from sglang_hetero_spec.pool.errors import PoolError, shown
 from sglang_hetero_spec.pool.strict_json import read_object
 
-METADATA_NAME = "metadata.json"
-FORMAT, SCHEMA_VERSION = "sglang_hetero_spec.bench", 1
 PACKAGES = ("sglang-hetero-spec", "sglang", "torch", "transformers", "numpy", "scikit-learn", "safetensors")
 # What must be the same for blocks of two sessions to be of one run, and what the user calls it.
 _SAME = {

@@ -11,10 +11,11 @@ from typing import Any
 from sglang_hetero_spec.bench.arms import NAMES, NONE, Arm, plan_arms
 from sglang_hetero_spec.bench.arms_file import read_arms_file
 from sglang_hetero_spec.bench.errors import BenchError
-from sglang_hetero_spec.bench.metadata import FORMAT, SCHEMA_VERSION, source_state, versions
+from sglang_hetero_spec.bench.metadata import source_state, versions
 from sglang_hetero_spec.bench.options import GROUPED, BenchOptions
 from sglang_hetero_spec.bench.prompt_source import Source, demo_source, file_source
 from sglang_hetero_spec.bench.ranking import read_costs
+from sglang_hetero_spec.bench.records import FORMAT, SCHEMA_VERSION
 from sglang_hetero_spec.bench.servers import Engine, find_remotes, group_servers, plan_servers
 from sglang_hetero_spec.bench.workload import Workload, make_workload
 from sglang_hetero_spec.build.regenerate import target as targets

@@ -19,8 +19,12 @@ from sglang_hetero_spec.files import write_whole
 from sglang_hetero_spec.pool.errors import PoolError, shown
 from sglang_hetero_spec.pool.strict_json import parse_object
 
+# Of metadata.json.
+FORMAT, SCHEMA_VERSION = "sglang_hetero_spec.bench", 1
+METADATA_NAME = "metadata.json"
 REQUESTS_NAME = "requests.jsonl"
 BLOCKS_NAME = "blocks.jsonl"
+DIFFERENCES_NAME = "differences.jsonl"
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Count = Annotated[int, Field(ge=0)]

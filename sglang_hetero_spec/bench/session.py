@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from sglang_hetero_spec.bench.errors import BenchError
-from sglang_hetero_spec.bench.metadata import METADATA_NAME, read_metadata, refuse_other, write_metadata
+from sglang_hetero_spec.bench.metadata import read_metadata, refuse_other, write_metadata
 from sglang_hetero_spec.bench.options import BenchOptions
 from sglang_hetero_spec.bench.plan import RunPlan, make_plan
 from sglang_hetero_spec.bench.plan import metadata as new_metadata
+from sglang_hetero_spec.bench.records import METADATA_NAME
 from sglang_hetero_spec.bench.run import LOGS_NAME, Run
 from sglang_hetero_spec.build.locks import directory_lock
 from sglang_hetero_spec.commands.progress import Reporter

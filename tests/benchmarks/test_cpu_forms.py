@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from benchmarks.cpu_ops import CASES, Case
+from tests.support.threads import one_thread
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 def kept(result: object) -> list[torch.Tensor]:

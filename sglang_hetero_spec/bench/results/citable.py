@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sglang_hetero_spec.bench.results.bootstrap import MIN_REPETITIONS
@@ -85,11 +85,7 @@ def _whole(run: Run) -> Iterator[str]:
 
 def _arms(run: Run) -> Iterator[str]:
     recorded = {row.arm for row in run.requests}
-    for arm in run.promised_arms:
-        if arm not in recorded:
-            yield f"Arm {arm} has no requests."
-    for arm in sorted(recorded - set(run.promised_arms)):
-        yield f"Arm {arm} has requests, but metadata.json does not know it."
+    yield from _as_promised("Arm", run.promised_arms, recorded)
     if run.baseline not in recorded:
         yield f"The baseline {run.baseline} was not measured."
     if not recorded - {run.baseline}:
@@ -97,12 +93,15 @@ def _arms(run: Run) -> Iterator[str]:
 
 
 def _settings(run: Run) -> Iterator[str]:
-    recorded = {row.setting for row in run.requests}
-    for setting in run.promised_settings:
-        if setting not in recorded:
-            yield f"Setting {setting} has no requests."
-    for setting in sorted(recorded - set(run.promised_settings)):
-        yield f"Setting {setting} has requests, but metadata.json does not know it."
+    yield from _as_promised("Setting", run.promised_settings, {row.setting for row in run.requests})
+
+
+def _as_promised(kind: str, promised: Sequence[str], recorded: set[str]) -> Iterator[str]:
+    for name in promised:
+        if name not in recorded:
+            yield f"{kind} {name} has no requests."
+    for name in sorted(recorded - set(promised)):
+        yield f"{kind} {name} has requests, but metadata.json does not know it."
 
 
 def _blocks(run: Run) -> Iterator[str]:

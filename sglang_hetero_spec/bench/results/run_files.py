@@ -11,7 +11,11 @@ from typing import Any
 from sglang_hetero_spec.bench.errors import BenchError
 from sglang_hetero_spec.bench.records import (
     BLOCKS_NAME,
+    DIFFERENCES_NAME,
+    FORMAT,
+    METADATA_NAME,
     REQUESTS_NAME,
+    SCHEMA_VERSION,
     BlockRecord,
     RequestRecord,
     read_blocks,
@@ -20,12 +24,9 @@ from sglang_hetero_spec.bench.records import (
 from sglang_hetero_spec.pool.errors import PoolError
 from sglang_hetero_spec.pool.strict_json import parse_object, read_text
 
-METADATA_NAME = "metadata.json"
-DIFFERENCES_NAME = "differences.jsonl"
 AGGREGATE_NAME = "aggregate.json"
 SUMMARY_NAME = "summary.md"
 REPORT_NAME = "report.html"
-FORMAT, SCHEMA_VERSION = "sglang_hetero_spec.bench", 1
 RECORD_NAMES = (METADATA_NAME, REQUESTS_NAME, BLOCKS_NAME, DIFFERENCES_NAME)
 MAX_BYTES = 1 << 30
 _SETTING = re.compile(r"([cr])(\d+(?:\.\d+)?)")

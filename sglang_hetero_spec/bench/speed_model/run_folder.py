@@ -12,6 +12,7 @@ from typing import Any
 from sglang_hetero_spec.bench.errors import BenchError
 from sglang_hetero_spec.bench.records import (
     BLOCKS_NAME,
+    METADATA_NAME,
     REQUESTS_NAME,
     BlockRecord,
     RequestRecord,
@@ -54,7 +55,7 @@ def in_flight(setting: str) -> int | None:
 def read_run(folder: str | Path) -> list[Block]:
     """The blocks of a run that have requests, in its order. BenchError, in one sentence, for files of no run."""
     folder = Path(folder)
-    servers = _servers(folder / "metadata.json")
+    servers = _servers(folder / METADATA_NAME)
     requests: dict[tuple[str, str, int], list[RequestRecord]] = {}
     for request in read_requests(folder / REQUESTS_NAME):
         requests.setdefault((request.arm, request.setting, request.repetition), []).append(request)

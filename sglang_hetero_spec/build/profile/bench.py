@@ -8,11 +8,8 @@ from typing import Any
 
 from sglang_hetero_spec.build.profile.records import ProfileError, ProfileRecord, Settings
 from sglang_hetero_spec.serving.client import flush_cache, generate_all, get
+from sglang_hetero_spec.serving.metrics import DRAFT_SECONDS, VERIFY_FORWARDS, VERIFY_SECONDS, samples
 from sglang_hetero_spec.serving.server import Server
-
-_DRAFT_SECONDS = "sglang:hetero_draft_seconds_total"
-_VERIFY_SECONDS = "sglang:hetero_verify_seconds_total"
-_VERIFY_FORWARDS = "sglang:hetero_verify_forwards_total"
 
 
 @dataclass(frozen=True)
@@ -142,17 +139,13 @@ class Bench:
 
 def read_clock(text: str) -> EngineClock:
     """The counters in the text of /metrics; ProfileError if it has none."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    sums = {_DRAFT_SECONDS: 0.0, _VERIFY_SECONDS: 0.0, _VERIFY_FORWARDS: 0.0}
+    sums = {DRAFT_SECONDS: 0.0, VERIFY_SECONDS: 0.0, VERIFY_FORWARDS: 0.0}
     found = False
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name in sums:
-                sums[sample.name] += sample.value
-                found |= sample.name == _VERIFY_FORWARDS
+    for sample in samples(text, sums):
+        sums[sample.name] += sample.value
+        found |= sample.name == VERIFY_FORWARDS
     if not found:
         raise ProfileError(
             "The server's /metrics has no counters of HETERO; do not turn metrics off, and run `hetero-spec doctor`."
         )
-    return EngineClock(sums[_DRAFT_SECONDS], sums[_VERIFY_SECONDS], round(sums[_VERIFY_FORWARDS]))
+    return EngineClock(sums[DRAFT_SECONDS], sums[VERIFY_SECONDS], round(sums[VERIFY_FORWARDS]))
