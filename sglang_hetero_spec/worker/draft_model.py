@@ -45,6 +45,9 @@ class Lens:
         host = batch.seq_lens_cpu
         return cls(device=rule(batch.seq_lens), host=None if host is None else rule(host))
 
+    def plus(self, number: int) -> Lens:
+        return Lens(self.device + number, None if self.host is None else self.host + number)
+
     @property
     def total(self) -> int | None:
         return None if self.host is None else int(self.host.sum())
@@ -123,7 +126,8 @@ class SGLangDraftModel:
             self.read_range(rows[some], lo, hi, writers[some])
 
     def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
-        starts = (batch.seq_lens - (window - 1)).clamp(min=0)
+        prefixes = Lens.of(batch, lambda lens: (lens - (window - 1)).clamp(min=0))
+        starts = prefixes.device
         positions = starts.unsqueeze(1) + torch.arange(window, device=starts.device)
         rows = batch.rows.unsqueeze(1)
         slots = self._slots(rows, positions)
@@ -135,10 +139,10 @@ class SGLangDraftModel:
             tokens=self.shared.history.read(rows, positions).flatten(),
             positions=positions.flatten(),
             slots=slots.flatten(),
-            seq_lens=Lens.of(batch, lambda lens: (lens - (window - 1)).clamp(min=0) + window),
+            seq_lens=prefixes.plus(window),
             spec_info=_window_input(root, window),
         )
-        _set_uniform_extend(forward_batch, starts, window)
+        _set_uniform_extend(forward_batch, prefixes, window)
         return self._logits(forward_batch, self.adapters_of(batch))
 
     def read_next(self, batch: DraftBatch, tokens: torch.Tensor, offset: int) -> torch.Tensor:
@@ -305,9 +309,12 @@ def _window_input(root: torch.Tensor, window: int) -> EagleDraftExtendInput:
     )
 
 
-def _set_uniform_extend(forward_batch: ForwardBatch, starts: torch.Tensor, width: int) -> None:
-    """Every request extends by `width` tokens from `starts`; no length has to be known on the host."""
+def _set_uniform_extend(forward_batch: ForwardBatch, prefixes: Lens, width: int) -> None:
+    """Every request extends by `width` tokens behind its prefix; FlashInfer wants the prefixes on the host too."""
+    starts = prefixes.device
     batch_size = starts.shape[0]
+    if prefixes.host is not None:
+        forward_batch.extend_prefix_lens_cpu = prefixes.host.tolist()
     forward_batch.extend_num_tokens = batch_size * width
     forward_batch.extend_seq_lens_cpu = [width] * batch_size
     forward_batch.extend_seq_lens = torch.full((batch_size,), width, dtype=torch.int32, device=starts.device)
