@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sglang_hetero_spec.cuda.crossover import PARTS
+from sglang_hetero_spec.cuda.ladder import MOST_SIZES
 from sglang_hetero_spec.cuda.reserve import DraftShape, ReserveRow, ServerShape, reserve_rows
-from sglang_hetero_spec.cuda.support import VERIFY_SWITCH
+from sglang_hetero_spec.cuda.support import GRAPHS_SWITCH, VERIFY_SWITCH
 from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError
 from sglang_hetero_spec.pool.checkpoint import vocab_size
 from sglang_hetero_spec.pool.parse import parse_manifest
@@ -59,5 +60,14 @@ def server_shape(cfg: Any, manifest: Manifest) -> ServerShape:
         page_size=cfg.page_size or 1,
         graph_sizes=tuple(size for size in cfg.cuda_graph_config.decode.bs or () if size <= requests),
         layer_kinds=2 if windowed else 1,
+        draft_graphs=graphs_per_model(cfg, manifest),
         in_parts=windowed or os.environ.get(VERIFY_SWITCH) == PARTS,
     )
+
+
+def graphs_per_model(cfg: Any, manifest: Manifest) -> int:
+    """At most: of one more token or the nodes of a tree, and of windows, wider ones too where there are pairs."""
+    if os.environ.get(GRAPHS_SWITCH) == "off" or cfg.cuda_graph_config.decode.backend == "disabled":
+        return 0
+    has_pairs = any(task.second_drafter is not None for task in manifest.tasks)
+    return (3 if has_pairs else 2) * MOST_SIZES

@@ -14,6 +14,9 @@ MIB = 1 << 20
 WRAPPER_BYTES = 8 * MIB + 4 * 32768
 # SGLang's FlashInfer backend makes four for each kind of layer: ragged, paged, verify and decode.
 WRAPPERS_PER_BACKEND = 4
+# What a captured draft forward keeps beside its attention plan: nodes, and its share of intermediate values. An
+# estimate until it is measured; captures end where the sum of all is spent (cuda.capture).
+GRAPH_BYTES = 24 * MIB
 # Logits in float32, their probabilities, and one more of the size while they are sorted or masked.
 LOGIT_COPIES = 3
 _FLOAT_BYTES, _INDEX_BYTES, _TOKEN_BYTES = 4, 4, 8
@@ -30,7 +33,7 @@ class DraftShape:
 @dataclass(frozen=True)
 class ServerShape:
     """vocab_size: of the target. width: nodes of the widest tree. graph_sizes: batch sizes of the target's graphs.
-    layer_kinds: 2 where some layers have a sliding window. draft_graphs: captured for each draft model.
+    layer_kinds: 2 where some layers have a sliding window. draft_graphs: captured for each draft model, at most.
     in_parts: tree verification takes two attention calls."""
 
     vocab_size: int
@@ -53,12 +56,12 @@ class ReserveRow:
 def reserve_rows(server: ServerShape, drafters: Sequence[DraftShape]) -> list[ReserveRow]:
     """Drafters propose one after another, so the largest logits of one count, not all of them."""
     wrappers = WRAPPERS_PER_BACKEND * server.layer_kinds * len(drafters)
-    graphs = server.draft_graphs * server.layer_kinds * len(drafters)
     drafting = max((drafter.vocab_size for drafter in drafters), default=0) * server.max_requests
     verified = server.max_requests * server.width * server.vocab_size
     rows = [
         ReserveRow("attention plans of drafters", wrappers * WRAPPER_BYTES),
-        ReserveRow("graphs of drafters", graphs * WRAPPER_BYTES),
+        ReserveRow("graphs of drafters", graph_bytes(server, len(drafters))),
+        ReserveRow("logits of drafters' graphs", _graph_logits(server, drafters)),
         ReserveRow("logits of drafting", drafting * _FLOAT_BYTES * LOGIT_COPIES),
         ReserveRow("logits of verification", verified * _FLOAT_BYTES * LOGIT_COPIES),
         ReserveRow("laws of drawn drafts", verified * _FLOAT_BYTES),
@@ -70,6 +73,17 @@ def reserve_rows(server: ServerShape, drafters: Sequence[DraftShape]) -> list[Re
 
 def reserve_bytes(server: ServerShape, drafters: Sequence[DraftShape]) -> int:
     return sum(row.num_bytes for row in reserve_rows(server, drafters))
+
+
+def graph_bytes(server: ServerShape, num_models: int) -> int:
+    return server.draft_graphs * num_models * (server.layer_kinds * WRAPPER_BYTES + GRAPH_BYTES)
+
+
+def _graph_logits(server: ServerShape, drafters: Sequence[DraftShape]) -> int:
+    """Each model's graphs leave them in a place of their own."""
+    if not server.draft_graphs:
+        return 0
+    return sum(drafter.vocab_size for drafter in drafters) * server.max_requests * _FLOAT_BYTES
 
 
 def _parts_bytes(server: ServerShape) -> int:

@@ -13,6 +13,7 @@ from sglang_hetero_spec.errors import HeteroError
 # Experts and tests: auto (by what is known of this device), or one of the two ways by name.
 MERGE_SWITCH = "SGLANG_HETERO_SPEC_MERGE"
 VERIFY_SWITCH = "SGLANG_HETERO_SPEC_VERIFY"
+GRAPHS_SWITCH = "SGLANG_HETERO_SPEC_DRAFT_GRAPHS"
 
 
 def switch(name: str, ways: tuple[str, ...]) -> str:

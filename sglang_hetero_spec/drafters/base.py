@@ -73,8 +73,8 @@ class DraftBatch:
 class DraftModel(Protocol):
     """Forwards of a draft language model over the requests' shared KV slots. Slot i holds token i.
 
-    Logits are float or bfloat16, cut to the ids that the target has. Tokens are read from the committed
-    history of each request, so a drafter never passes what is already known.
+    Logits are float or bfloat16, cut to the ids that the target has, and hold until the model's next forward. Tokens
+    are read from the committed history of each request, so a drafter never passes what is already known.
     """
 
     @property

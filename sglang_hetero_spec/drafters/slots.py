@@ -13,6 +13,14 @@ from sglang_hetero_spec.drafters.tree import DraftTree
 from sglang_hetero_spec.pool import DrafterSpec
 
 
+def window_of(spec: DrafterSpec) -> int:
+    """Committed tokens read again at each step: those whose KV may be missing, and the root.
+
+    A chain lacks at most its own last token, which was proposed but never fed; a tree lacks the whole accepted path.
+    """
+    return 2 if spec.topk == 1 else spec.num_steps + 1
+
+
 class SlotsDrafter(Drafter):
     def __init__(self, spec: DrafterSpec, model: DraftModel, max_seq_len: int | None = None) -> None:
         super().__init__(spec)
@@ -29,17 +37,8 @@ class SlotsDrafter(Drafter):
         they are the same forwards."""
         return self.model.together, self.spec.num_steps, self.spec.topk, self.spec.num_draft_tokens
 
-    @property
-    def window(self) -> int:
-        """Committed tokens read again at each step: those whose KV may be missing, and the root.
-
-        A chain lacks at most its own last token, which was proposed but never fed; a tree lacks the whole
-        accepted path.
-        """
-        return 2 if self.spec.topk == 1 else self.spec.num_steps + 1
-
     def propose(self, batch: DraftBatch) -> DraftTree:
-        window = max(self.window, batch.lag + 1)
+        window = max(window_of(self.spec), batch.lag + 1)
         if batch.newcomers:
             self.model.catch_up(batch, window)
         logits = self.model.read_window(batch, window)

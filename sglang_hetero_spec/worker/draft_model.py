@@ -12,21 +12,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch, ForwardMode
 from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
 from sglang.srt.speculative.eagle_utils import default_tree_mask_mode
 
 from sglang_hetero_spec.drafters.base import DraftBatch
-from sglang_hetero_spec.drafters.tree import ancestors_of
+from sglang_hetero_spec.drafters.tree import NO_NODE, ancestors_of
 from sglang_hetero_spec.worker.history import TokenHistory, ragged_places
 from sglang_hetero_spec.worker.stopwatch import DRAFT_FORWARDS
-from sglang_hetero_spec.worker.verify_input import HeteroVerifyInput, tree_mask
+from sglang_hetero_spec.worker.verify_input import irregular_tree_input, tree_mask
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner, ModelRunnerOutput
     from sglang.srt.speculative.spec_info import SpecInput
 
+    from sglang_hetero_spec.cuda.draft_graphs import DraftGraphs
     from sglang_hetero_spec.worker.lora import AtWork, ServedAdapters
 
 # Tokens that one catch-up forward reads at most: bounds activation memory when long prompts join at once.
@@ -80,6 +82,7 @@ class SGLangDraftModel:
     # Bytes that are kept of every token beside its keys and values.
     hidden_cell_bytes = 0
     adapters: ServedAdapters | None = None
+    graphs: DraftGraphs | None = None
 
     def __init__(self, drafter: int, runner: ModelRunner, head: Head) -> None:
         self.drafter = drafter
@@ -126,6 +129,8 @@ class SGLangDraftModel:
             self.read_range(rows[some], lo, hi, writers[some])
 
     def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
+        if self.graphs is not None:
+            window = self.graphs.width_for("window", window, len(batch.rows))
         prefixes = Lens.of(batch, lambda lens: (lens - (window - 1)).clamp(min=0))
         starts = prefixes.device
         positions = starts.unsqueeze(1) + torch.arange(window, device=starts.device)
@@ -158,6 +163,9 @@ class SGLangDraftModel:
         return self._logits(forward_batch, self.adapters_of(batch))
 
     def read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        number = tokens.shape[1]
+        if self.graphs is not None:
+            tokens, parents = self._padded(tokens, parents)
         batch_size, width = tokens.shape
         lens = Lens.of(batch, lambda lens: lens + 1)
         prefix_lens = lens.device
@@ -165,21 +173,7 @@ class SGLangDraftModel:
         slots = self._slots(
             batch.rows.unsqueeze(1), prefix_lens.unsqueeze(1) + torch.arange(width, device=tokens.device)
         )
-        verify_input = HeteroVerifyInput(
-            draft_token=tokens.flatten(),
-            custom_mask=tree_mask(ancestors, prefix_lens, lens.total or 0, default_tree_mask_mode()),
-            positions=None,
-            retrieve_index=None,
-            retrieve_next_token=None,
-            retrieve_next_sibling=None,
-            retrieve_cum_len=None,
-            spec_steps=width,
-            topk=width + 1,
-            draft_token_num=width,
-            capture_hidden_mode=CaptureHiddenMode.NULL,
-            seq_lens_sum=lens.total,
-            seq_lens_cpu=lens.host,
-        )
+        mask = tree_mask(ancestors, prefix_lens, lens.total or 0, default_tree_mask_mode())
         forward_batch = self._forward_batch(
             ForwardMode.TARGET_VERIFY,
             batch.rows,
@@ -187,9 +181,19 @@ class SGLangDraftModel:
             positions=(prefix_lens.unsqueeze(1) + depths).flatten(),
             slots=slots.flatten(),
             seq_lens=lens,
-            spec_info=verify_input,
+            spec_info=irregular_tree_input(tokens.flatten(), mask, width, lens.host),
         )
-        return self._logits(forward_batch, self.adapters_of(batch)).view(batch_size, width, -1)
+        return self._logits(forward_batch, self.adapters_of(batch)).view(batch_size, width, -1)[:, :number]
+
+    def _padded(self, tokens: torch.Tensor, parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """With nodes that nobody asked for, up to the width of a captured graph. They are behind the others, and write
+        where the proposal's last level will."""
+        assert self.graphs is not None
+        number, width = tokens.shape
+        more = self.graphs.width_for("tree", width, number) - width
+        if not more:
+            return tokens, parents
+        return F.pad(tokens, (0, more)), F.pad(parents, (0, more), value=NO_NODE)
 
     def read_range(
         self, rows: torch.Tensor, starts: list[int], ends: list[int], writers: torch.Tensor | None = None
@@ -264,11 +268,18 @@ class SGLangDraftModel:
         return forward_batch
 
     def _logits(self, forward_batch: ForwardBatch, work: AtWork | None = None) -> torch.Tensor:
-        with self._during(work):
-            logits = self._forward(forward_batch).logits_output.next_token_logits
+        logits = self._replayed(forward_batch, work)
+        if logits is None:
+            with self._during(work):
+                logits = self._forward(forward_batch).logits_output.next_token_logits
         if self.head.ids is not None and logits.shape[1] != self.head.size:
             return logits[:, self.head.ids.to(logits.device)]
         return logits[:, : self.head.size]
+
+    @DRAFT_FORWARDS.timed
+    def _replayed(self, forward_batch: ForwardBatch, work: AtWork | None) -> torch.Tensor | None:
+        """By a CUDA graph; None where none holds the batch."""
+        return None if self.graphs is None else self.graphs.run(forward_batch, work)
 
     @DRAFT_FORWARDS.timed
     def _forward(self, forward_batch: ForwardBatch) -> ModelRunnerOutput:

@@ -27,6 +27,7 @@ from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
 from sglang_hetero_spec.worker.draft_model import SharedState
 from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
 from sglang_hetero_spec.worker.foreign import check_foreign
+from sglang_hetero_spec.worker.graph_setup import capture_pool
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.loading import DraftWorkers
 from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, mark_fed
@@ -114,6 +115,8 @@ class HeteroWorker(BaseSpecWorker):
     def init_cuda_graphs(self) -> None:
         super().init_cuda_graphs()
         with draft_tp_context(self._draft_worker.parallel_layout):
+            if torch.device(self.device).type == "cuda":
+                capture_pool(self._models)
             self._models.check_tokenizers()
 
     # Adapters that come and go between two forwards (worker.lora_hooks).

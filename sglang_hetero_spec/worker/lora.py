@@ -54,6 +54,18 @@ class AtWork:
         masks = [mask.repeat_interleave(repeats, dim=0, output_size=sum(lens)) for mask in self.masks]
         return AtWork(self.products, masks)
 
+    def first(self, number: int) -> AtWork:
+        """The first requests' part of masks that stay where they are."""
+        return AtWork(self.products, [mask[:number] for mask in self.masks])
+
+    def load(self, work: AtWork | None, number: int) -> None:
+        """Take the masks of a batch of `number` requests, None for the base alone. Of the same products."""
+        for place, mask in enumerate(self.masks):
+            if work is None:
+                mask.zero_()
+            else:
+                mask[:number].copy_(work.masks[place])
+
 
 class ServedAdapters:
     """The adapters of the model of one runner.
@@ -109,6 +121,11 @@ class ServedAdapters:
         elif self._known is None or self._known[0] is not drafters:
             self._known = drafters, self._at_work(self.adapters.stack(self.adapters.numbers), drafters)
         return self._known[1]
+
+    def nobody(self, number: int) -> AtWork | None:
+        """All adapters, for `number` requests of which none has one; None where there are no adapters."""
+        none = torch.full((number,), -1, device=self._runner.device)
+        return self._at_work(self.adapters.stack(self.adapters.numbers), none)
 
     @staticmethod
     def _at_work(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from sglang_hetero_spec.worker.loading import DraftWorkers, native_context
 from sglang_hetero_spec.worker.lora import ServedAdapters
 from sglang_hetero_spec.worker.own_sequences import OwnSequences
 from sglang_hetero_spec.worker.sorted_model import SortedCpuModel, build_sorted_model
+
+logger = logging.getLogger(__name__)
 
 
 class PoolModels:
@@ -70,11 +73,29 @@ class PoolModels:
         if model.adapters is None:
             model.adapters = ServedAdapters(model.runner, spec.base)
         model.adapters.add(self.number(spec), spec.path, read_adapter_config(spec.path, f"drafter {spec.name}").scale)
+        self._capture_again(model)
         return model
 
     def drop_adapter(self, spec: DrafterSpec) -> None:
         assert spec.base is not None
-        self.by_name[spec.base].adapters.remove(self.number(spec))
+        model = self.by_name[spec.base]
+        model.adapters.remove(self.number(spec))
+        self._capture_again(model)
+
+    @staticmethod
+    def _capture_again(model: SGLangDraftModel) -> None:
+        """Graphs read the weights of the adapters that there were."""
+        if model.graphs is None:
+            return
+        try:
+            model.graphs.recapture(model.adapters)
+        except RuntimeError as error:
+            model.graphs.forget()
+            logger.warning(
+                "HETERO: adapters changed and CUDA graphs could not be captured again (%s); their base drafts without"
+                " graphs until the server restarts.",
+                str(error).splitlines()[0],
+            )
 
     def sequences(
         self, spec: DrafterSpec, pairing: Pairing, room: int, logit_ids: torch.Tensor | None = None
@@ -115,6 +136,9 @@ class PoolModels:
             else:
                 model.attach(shared)
         group_models(model for name, model in self.by_name.items() if name not in self._sequences)
+
+    def has_own_sequences(self, name: str) -> bool:
+        return name in self._sequences
 
     def check_tokenizers(self) -> None:
         """Whether each model with a vocabulary of its own knows the tokenizer beside it; a warning where not."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 from sglang.kernels.ops.speculative.spec_tree import TreeMaskMode
+from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
 from sglang.srt.speculative.eagle_info import EagleVerifyInput
 from sglang.srt.speculative.eagle_utils import default_tree_mask_mode
 
@@ -82,6 +83,28 @@ def verify_input(merged: MergedTree, layout: Links, mask: torch.Tensor, in_parts
         seq_lens_cpu=None,
         law=merged.law,
         tree_mask=mask if in_parts else None,
+    )
+
+
+def irregular_tree_input(
+    tokens: torch.Tensor, mask: torch.Tensor, width: int, seq_lens_cpu: torch.Tensor | None
+) -> HeteroVerifyInput:
+    """For a draft model's forward over nodes of trees, which nobody verifies. tokens: [b * width]; mask: flat, as the
+    attention backend wants it; seq_lens_cpu: [b], tokens before the nodes."""
+    return HeteroVerifyInput(
+        draft_token=tokens,
+        custom_mask=mask,
+        positions=None,
+        retrieve_index=None,
+        retrieve_next_token=None,
+        retrieve_next_sibling=None,
+        retrieve_cum_len=None,
+        spec_steps=width,
+        topk=width + 1,
+        draft_token_num=width,
+        capture_hidden_mode=CaptureHiddenMode.NULL,
+        seq_lens_sum=None if seq_lens_cpu is None else int(seq_lens_cpu.sum()),
+        seq_lens_cpu=seq_lens_cpu,
     )
 
 

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from sglang_hetero_spec.cuda.ladder import MOST_SIZES
 from sglang_hetero_spec.cuda.reserve import (
+    GRAPH_BYTES,
     MIB,
     WRAPPER_BYTES,
     DraftShape,
@@ -38,7 +40,9 @@ def test_every_part_by_hand() -> None:
     }
     parts = rows(replace(SERVER, in_parts=True), DRAFTERS)["verification in two parts"]
     assert parts == (4 + 2) * WRAPPER_BYTES + 8 * (256 + 1) * 4 + 10 * 64
-    assert rows(replace(SERVER, draft_graphs=5), DRAFTERS)["graphs of drafters"] == 5 * 2 * WRAPPER_BYTES
+    graphs = rows(replace(SERVER, draft_graphs=5), DRAFTERS)
+    assert graphs["graphs of drafters"] == 5 * 2 * (WRAPPER_BYTES + GRAPH_BYTES)
+    assert graphs["logits of drafters' graphs"] == (1000 + 600) * 10 * 4
 
 
 def test_a_drafter_more_needs_more_and_a_window_doubles_its_plans() -> None:
@@ -76,7 +80,7 @@ def arguments(tmp_path: Path, sglang: None, monkeypatch: pytest.MonkeyPatch) -> 
     text = SimpleNamespace(sliding_window=None)
     config = SimpleNamespace(vocab_size=500, context_len=2048, hf_text_config=text)
     monkeypatch.setattr(model_override_base, "model_config_of", lambda cfg: config)
-    decode = SimpleNamespace(bs=[1, 2, 4, 64])
+    decode = SimpleNamespace(bs=[1, 2, 4, 64], backend="full")
     return SimpleNamespace(
         speculative_algorithm="HETERO",
         speculative_draft_model_path=str(tmp_path),
@@ -99,12 +103,27 @@ def added(arguments: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> float:
 
 def test_the_pool_is_counted(arguments: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     shape = ServerShape(
-        vocab_size=500, context_len=2048, max_requests=48, width=12, page_size=16, graph_sizes=(1, 2, 4)
+        vocab_size=500,
+        context_len=2048,
+        max_requests=48,
+        width=12,
+        page_size=16,
+        graph_sizes=(1, 2, 4),
+        draft_graphs=2 * MOST_SIZES,
     )
     assert added(arguments, monkeypatch) * MIB == pytest.approx(reserve_bytes(shape, [DraftShape("code", 333)]))
     arguments.config.hf_text_config.sliding_window = 512
     shape = replace(shape, layer_kinds=2, in_parts=True)
     assert added(arguments, monkeypatch) * MIB == pytest.approx(reserve_bytes(shape, [DraftShape("code", 333)]))
+
+
+def test_graphs_that_are_off_need_no_room(arguments: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_graphs = added(arguments, monkeypatch)
+    monkeypatch.setenv("SGLANG_HETERO_SPEC_DRAFT_GRAPHS", "off")
+    without = added(arguments, monkeypatch)
+    monkeypatch.delenv("SGLANG_HETERO_SPEC_DRAFT_GRAPHS")
+    arguments.cuda_graph_config.decode.backend = "disabled"
+    assert added(arguments, monkeypatch) == without < with_graphs
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""Capturing the graphs of all draft models at start-up, within a budget of memory and seconds."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from sglang_hetero_spec.cuda.draft_graphs import DraftGraphs, ShapeGraphs
+from sglang_hetero_spec.cuda.ladder import MOST_SIZES, Budget, GraphCost, batch_sizes, capture_order
+from sglang_hetero_spec.cuda.reserve import GRAPH_BYTES, WRAPPER_BYTES
+
+logger = logging.getLogger(__name__)
+
+# All draft models together; weights of a large target take longer to load.
+GRAPH_SECONDS = 60.0
+_NOTHING = GraphCost(0, 0.0)
+
+
+@dataclass(frozen=True)
+class CapturedRow:
+    """What was captured for one draft model. sizes: by shape, as the table says it; problem: why no more, or None."""
+
+    name: str
+    sizes: tuple[str, ...]
+    cost: GraphCost
+    problem: str | None = None
+
+
+def budget_of(models: Mapping[str, DraftGraphs], free_bytes: int) -> Budget:
+    """What the server kept free for them (cuda.reserve), and at most half of what is free now: a user who gave
+    --mem-fraction-static kept what they wanted."""
+    num_shapes = sum(len(graphs.by_shape) for graphs in models.values())
+    return Budget(min(num_shapes * MOST_SIZES * (WRAPPER_BYTES + GRAPH_BYTES), free_bytes // 2), GRAPH_SECONDS)
+
+
+def capture_all(models: Mapping[str, DraftGraphs], budget: Budget, free_bytes: Callable[[], int]) -> list[CapturedRow]:
+    """Round by round one size for every shape of every model, so that where the budget ends all have about as much.
+
+    models: by their drafters' names. free_bytes: of the device now. A model whose capture fails drafts without graphs,
+    and its row says why.
+    """
+    rounds = [
+        (name, graphs, order)
+        for name, graphs in models.items()
+        for order in [capture_order(batch_sizes(graphs.largest, MOST_SIZES))]
+    ]
+    spent = dict.fromkeys(models, _NOTHING)
+    problems: dict[str, str] = {}
+    for number in range(MOST_SIZES):
+        for name, graphs, order in rounds:
+            for shape_graphs in graphs.by_shape.values():
+                if name in problems or number >= len(order):
+                    break
+                try:
+                    cost = _capture(shape_graphs, order[number], budget, free_bytes)
+                except Exception as error:
+                    problems[name] = f"capturing {order[number]} requests failed: {_first_line(error)}"
+                    graphs.forget()
+                    break
+                if cost is None:
+                    problems[name] = "the budget is spent"
+                    break
+                budget = budget.without(cost)
+                spent[name] = _sum(spent[name], cost)
+    return [
+        CapturedRow(name, tuple(map(_sizes, graphs.by_shape.values())), spent[name], problems.get(name))
+        for name, graphs in models.items()
+    ]
+
+
+def _capture(graphs: ShapeGraphs, size: int, budget: Budget, free_bytes: Callable[[], int]) -> GraphCost | None:
+    """None where the budget does not hold another graph like this shape's last one."""
+    if not budget.holds(graphs.last_cost):
+        return None
+    free, start = free_bytes(), time.perf_counter()
+    graphs.capture(size)
+    cost = GraphCost(max(free - free_bytes(), 0), time.perf_counter() - start)
+    graphs.last_cost = cost
+    return cost
+
+
+def _sum(left: GraphCost, right: GraphCost) -> GraphCost:
+    return GraphCost(left.num_bytes + right.num_bytes, left.seconds + right.seconds)
+
+
+def _sizes(graphs: ShapeGraphs) -> str:
+    return f"{graphs.shape.kind} {graphs.shape.width}: {', '.join(map(str, graphs.sizes)) or '-'}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def free_device_bytes() -> int:
+    torch.cuda.empty_cache()
+    return torch.cuda.mem_get_info()[0]
+
+
+def print_captured(rows: Sequence[CapturedRow]) -> None:
+    """The start-up table, and a warning for each model that drafts without graphs."""
+    lines = [f"{'':24}{'memory':>10}{'seconds':>10}  tokens of each request: batch sizes"]
+    for row in rows:
+        mib, seconds = row.cost.num_bytes / (1 << 20), row.cost.seconds
+        lines.append(f"{row.name:24}{mib:>6.0f} MiB{seconds:>10.1f}  {'; '.join(row.sizes)}")
+    logger.info("HETERO's CUDA graphs of draft models:\n%s", "\n".join(lines))
+    for row in rows:
+        if row.problem is not None:
+            logger.warning(
+                "HETERO: drafter %s has only the CUDA graphs in the table above (%s); batches that they do not hold are"
+                " drafted for without graphs: slower, and nothing else.",
+                row.name,
+                row.problem,
+            )

@@ -1,0 +1,86 @@
+"""The CUDA graphs of a pool's draft models: for which, how many, and the start-up table."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sglang.srt.model_executor.cuda_graph_config import Backend, Phase, check_cuda_graph_backend
+from sglang.srt.runtime_context import get_exec
+
+from sglang_hetero_spec.cuda.graph_shapes import GraphShape, graph_shapes
+from sglang_hetero_spec.cuda.support import GRAPHS_SWITCH, switch
+
+if TYPE_CHECKING:
+    from sglang_hetero_spec.worker.draft_model import SGLangDraftModel
+    from sglang_hetero_spec.worker.pool_models import PoolModels
+
+logger = logging.getLogger(__name__)
+
+
+def capture_pool(models: PoolModels) -> None:
+    """Once attention backends exist. From then on the models draft by graphs wherever one holds the batch."""
+    from sglang.srt.model_executor.runner.base_cuda_graph_runner import freeze_gc
+
+    from sglang_hetero_spec.cuda.capture import budget_of, capture_all, free_device_bytes, print_captured
+    from sglang_hetero_spec.cuda.draft_graphs import DraftGraphs
+    from sglang_hetero_spec.cuda.recorder import CudaRecorder
+    from sglang_hetero_spec.cuda.streams import drafts_in_parallel
+
+    if switch(GRAPHS_SWITCH, ("on", "off")) == "off" or check_cuda_graph_backend(Phase.DECODE, Backend.DISABLED):
+        logger.info("HETERO: CUDA graphs are off; drafters launch their kernels one by one.")
+        return
+    made = {}
+    for name, model in models.by_name.items():
+        problem = why_no_graphs(model)
+        if problem is not None:
+            logger.warning("HETERO: drafter %s drafts without CUDA graphs: %s.", name, problem)
+            continue
+        shapes = shapes_of(models, name)
+        if shapes:
+            has_own_pool = drafts_in_parallel(model.runner.device)
+            made[name] = DraftGraphs(
+                model.runner,
+                shapes,
+                largest_batch(model),
+                num_logits(model),
+                lambda _, has_own_pool=has_own_pool: CudaRecorder(has_own_pool),
+                model.adapters,
+            )
+    if not made:
+        return
+    with freeze_gc(get_exec().graph.enable_cudagraph_gc):
+        rows = capture_all(made, budget_of(made, free_device_bytes()), free_device_bytes)
+    for name, graphs in made.items():
+        models.by_name[name].graphs = graphs
+    print_captured(rows)
+
+
+def why_no_graphs(model: SGLangDraftModel) -> str | None:
+    """In one clause."""
+    runner = model.runner
+    if runner.kv_index_translator.reads_are_translated:
+        return "its KV pool translates its slots"
+    if model.head.ids is not None and num_logits(model) != model.head.size:
+        return "its logits are cut to some ids after the forward"
+    return None
+
+
+def shapes_of(models: PoolModels, name: str) -> tuple[GraphShape, ...]:
+    """Of the drafter with this name, which has a model, and of its adapters."""
+    specs = [spec for spec in models.pool.drafters if name in (spec.name, spec.base)]
+    has_pairs = models.pool.merged_draft_tokens is not None
+    deepest = max(spec.num_steps for spec in models.pool.drafters) if has_pairs else 0
+    return graph_shapes(specs, deepest, models.has_own_sequences(name))
+
+
+def largest_batch(model: SGLangDraftModel) -> int:
+    """Requests of the largest graph: what SGLang captures for the target, and no more than can run."""
+    return min(max(get_exec().graph.cuda_graph_config.decode.bs), model.runner.req_to_token_pool.size)
+
+
+def num_logits(model: SGLangDraftModel) -> int:
+    """Columns that the model's head leaves: fewer than its vocabulary where it was pruned."""
+    weight = getattr(getattr(model.runner.model, "lm_head", None), "weight", None)
+    vocab_size = model.runner.model_config.vocab_size
+    return vocab_size if weight is None or weight.dim() != 2 else min(weight.shape[0], vocab_size)
