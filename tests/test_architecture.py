@@ -21,7 +21,15 @@ MAX_LINES = 400
 OFFLINE = ("build/", "bench/", "demo/", "serving/", "commands/", "cli.py", "doctor", "router/fit", "router/explain")
 KINDS = ("standalone", "none", "lora", "ngram", "sorted", "eagle3")
 # frontend.py runs in the user's program.
-MAY_IMPORT_SGLANG = ("worker/", "cpu/", "cuda/attn_backend.py", "plugin.py", "algorithm.py", "frontend.py")
+MAY_IMPORT_SGLANG = (
+    "worker/",
+    "cpu/",
+    "cuda/attn_backend.py",
+    "cuda/graphs/",
+    "plugin.py",
+    "algorithm.py",
+    "frontend.py",
+)
 
 
 class Import(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sglang_hetero_spec.cuda.crossover import PARTS
-from sglang_hetero_spec.cuda.ladder import MOST_SIZES
+from sglang_hetero_spec.cuda.graphs.ladder import MOST_SIZES
 from sglang_hetero_spec.cuda.reserve import DraftShape, ReserveRow, ServerShape, reserve_rows
 from sglang_hetero_spec.cuda.support import GRAPHS_SWITCH, VERIFY_SWITCH
 from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError

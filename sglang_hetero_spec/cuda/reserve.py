@@ -15,7 +15,7 @@ WRAPPER_BYTES = 8 * MIB + 4 * 32768
 # SGLang's FlashInfer backend makes four for each kind of layer: ragged, paged, verify and decode.
 WRAPPERS_PER_BACKEND = 4
 # What a captured draft forward keeps beside its attention plan: nodes, and its share of intermediate values. An
-# estimate until it is measured; captures end where the sum of all is spent (cuda.capture).
+# estimate until it is measured; captures end where the sum of all is spent (cuda.graphs.capture).
 GRAPH_BYTES = 24 * MIB
 # Logits in float32, their probabilities, and one more of the size while they are sorted or masked.
 LOGIT_COPIES = 3

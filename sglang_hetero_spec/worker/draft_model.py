@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner, ModelRunnerOutput
     from sglang.srt.speculative.spec_info import SpecInput
 
-    from sglang_hetero_spec.cuda.draft_graphs import DraftGraphs
+    from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
     from sglang_hetero_spec.worker.lora import AtWork, ServedAdapters
 
 # Tokens that one catch-up forward reads at most: bounds activation memory when long prompts join at once.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sglang.srt.model_executor.cuda_graph_config import Backend, Phase, check_cuda_graph_backend
 from sglang.srt.runtime_context import get_exec
 
-from sglang_hetero_spec.cuda.graph_shapes import GraphShape, graph_shapes
+from sglang_hetero_spec.cuda.graphs.shapes import GraphShape, graph_shapes
 from sglang_hetero_spec.cuda.support import GRAPHS_SWITCH, switch
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ def capture_pool(models: PoolModels) -> None:
     """Once attention backends exist. From then on the models draft by graphs wherever one holds the batch."""
     from sglang.srt.model_executor.runner.base_cuda_graph_runner import freeze_gc
 
-    from sglang_hetero_spec.cuda.capture import budget_of, capture_all, free_device_bytes, print_captured
-    from sglang_hetero_spec.cuda.draft_graphs import DraftGraphs
-    from sglang_hetero_spec.cuda.recorder import CudaRecorder
+    from sglang_hetero_spec.cuda.graphs.capture import budget_of, capture_all, free_device_bytes, print_captured
+    from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
+    from sglang_hetero_spec.cuda.graphs.recorder import CudaRecorder
     from sglang_hetero_spec.cuda.streams import drafts_in_parallel
 
     if switch(GRAPHS_SWITCH, ("on", "off")) == "off" or check_cuda_graph_backend(Phase.DECODE, Backend.DISABLED):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sglang_hetero_spec.cuda.graph_shapes import GraphShape, graph_shapes
+from sglang_hetero_spec.cuda.graphs.shapes import GraphShape, graph_shapes
 from sglang_hetero_spec.pool import DrafterSpec
 
 

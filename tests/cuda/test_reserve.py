@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sglang_hetero_spec.cuda.ladder import MOST_SIZES
+from sglang_hetero_spec.cuda.graphs.ladder import MOST_SIZES
 from sglang_hetero_spec.cuda.reserve import (
     GRAPH_BYTES,
     MIB,

@@ -15,10 +15,10 @@ import torch
 from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
 from sglang.srt.model_executor.forward_context import ForwardContext, forward_context
 
-from sglang_hetero_spec.cuda.graph_shapes import GraphShape
-from sglang_hetero_spec.cuda.ladder import GraphCost
-from sglang_hetero_spec.cuda.recorder import Recorder
-from sglang_hetero_spec.cuda.static_batch import KINDS, StaticBatch
+from sglang_hetero_spec.cuda.graphs.ladder import GraphCost
+from sglang_hetero_spec.cuda.graphs.recorder import Recorder
+from sglang_hetero_spec.cuda.graphs.shapes import GraphShape
+from sglang_hetero_spec.cuda.graphs.static_batch import KINDS, StaticBatch
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.forward_batch_info import ForwardBatch

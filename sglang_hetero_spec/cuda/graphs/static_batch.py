@@ -10,7 +10,7 @@ import torch
 from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch, ForwardMode
 from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
 
-from sglang_hetero_spec.cuda.graph_shapes import GraphShape
+from sglang_hetero_spec.cuda.graphs.shapes import GraphShape
 from sglang_hetero_spec.worker.verify_input import irregular_tree_input
 
 MODES = {

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from sglang_hetero_spec.cuda.draft_graphs import DraftGraphs, ShapeGraphs
-from sglang_hetero_spec.cuda.ladder import MOST_SIZES, Budget, GraphCost, batch_sizes, capture_order
+from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs, ShapeGraphs
+from sglang_hetero_spec.cuda.graphs.ladder import MOST_SIZES, Budget, GraphCost, batch_sizes, capture_order
 from sglang_hetero_spec.cuda.reserve import GRAPH_BYTES, WRAPPER_BYTES
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""CUDA graphs of draft models: which forwards, at which batch sizes, from which tensors, within which budget."""
