@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from sglang.srt.model_executor.cuda_graph_config import Backend, Phase, check_cuda_graph_backend
-from sglang.srt.runtime_context import get_exec
+from sglang.srt.runtime_context import get_exec, get_parallel
 
 from sglang_hetero_spec.cuda.graphs.shapes import GraphShape, graph_shapes
 from sglang_hetero_spec.cuda.support import GRAPHS_SWITCH, switch
@@ -61,6 +61,8 @@ def why_no_graphs(model: SGLangDraftModel) -> str | None:
     runner = model.runner
     if runner.kv_index_translator.reads_are_translated:
         return "its KV pool translates its slots"
+    if get_parallel().moe_ep_size > 1:
+        return "with expert parallelism graphs would have to know how many tokens are padding"
     if model.head.ids is not None and num_logits(model) != model.head.size:
         return "its logits are cut to some ids after the forward"
     return None

@@ -9,7 +9,7 @@ import torch
 
 
 class RerunRecorder:
-    """cuda.graphs.recorder.Recorder. backend: its plan at the moment of recording belongs to the recording, as in a graph."""
+    """cuda.graphs.recorder.Recorder. backend: its plan of the moment belongs to what is recorded, as in a graph."""
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend

@@ -56,7 +56,6 @@ class ShapeGraphs:
         planned.spec_algorithm = self._runner.spec_algorithm
         planned.next_token_logits_buffer = self._logits[: size * self._logit_rows]
         self._runner.kv_index_translator.bind_runner_slots(planned)
-        planned._init_num_token_non_padded(device=self._runner.device, is_draft_worker=True)
         with forward_context(ForwardContext(attn_backend=self._backend), forward_batch=planned):
             self._backend.init_forward_metadata_out_graph(planned, in_capture=True)
             after_warm_up = getattr(self._backend, "on_after_cuda_graph_warmup", None)
