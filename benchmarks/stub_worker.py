@@ -70,6 +70,7 @@ def stub_worker(num_drafters: int, size: int) -> Any:
         _target_worker=SimpleNamespace(model_runner=runner),
         _timed_target=SimpleNamespace(watch=SimpleNamespace(seconds=0.0)),
         _heirs={},
+        _verify_widths=None,
         _max_num_steps=NUM_STEPS,
         _vocab_size=VOCAB,
     )

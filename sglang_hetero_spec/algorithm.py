@@ -10,7 +10,12 @@ from sglang.srt.speculative.spec_registry import CustomSpecAlgo
 
 from sglang_hetero_spec.errors import HeteroError, refuse
 from sglang_hetero_spec.pool import Pool, PoolError, load_pool, local_folder
-from sglang_hetero_spec.server_args import refuse_for_adapters, refuse_for_foreign, refuse_unsupported
+from sglang_hetero_spec.server_args import (
+    refuse_for_adapters,
+    refuse_for_backend,
+    refuse_for_foreign,
+    refuse_unsupported,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +65,9 @@ class HeteroAlgorithm(CustomSpecAlgo):
     ) -> FutureMap:
         from sglang.srt.managers.overlap_utils import FutureMap
 
-        return FutureMap(device, self, req_to_token_pool, needs_cpu_seq_lens, needs_confidence_relay)
+        # Always with lengths on the host: drafters that read trees size their masks by them, whatever the target's
+        # attention backend asks for.
+        return FutureMap(device, self, req_to_token_pool, True, needs_confidence_relay)
 
     def handle_server_args(self, server_args: ServerArgs) -> None:
         """server_args: SGLang's stand-in; what is assigned is recorded as a resolved argument."""
@@ -102,6 +109,7 @@ def _checked_pool(cfg: Any) -> Pool:
         pool = load_pool(cfg.speculative_draft_model_path, target=target)
         refuse_for_foreign(cfg, pool)
         refuse_for_adapters(cfg, pool)
+        refuse_for_backend(cfg, pool)
         return pool
     except (HeteroError, PoolError) as error:
         refuse(error)

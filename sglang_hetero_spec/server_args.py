@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,25 @@ class Unsupported:
     instead: str
 
 
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
+
+
 UNSUPPORTED = (
     Unsupported("--pp-size above 1", lambda cfg: cfg.pp_size > 1, "use --tp-size"),
-    Unsupported("--enable-dp-attention", lambda cfg: bool(cfg.enable_dp_attention), "use --dp-size without it"),
+    # SGLang turns the first into the second before it asks (arg_groups/parallel_hook.py).
+    Unsupported(
+        "--enable-dp-attention or --attn-dp-size above 1",
+        lambda cfg: bool(cfg.enable_dp_attention) or (getattr(cfg, "attn_dp_size", None) or 1) > 1,
+        "use --dp-size without it",
+    ),
+    Unsupported("--enable-two-batch-overlap", lambda cfg: cfg.enable_two_batch_overlap, "leave it out"),
+    Unsupported("--enable-pdmux", lambda cfg: cfg.enable_pdmux, "leave it out"),
+    Unsupported(
+        "SGLANG_ENABLE_POST_CAPTURE_KV_SIZING",
+        lambda cfg: _is_set("SGLANG_ENABLE_POST_CAPTURE_KV_SIZING"),
+        "unset it: the target's KV pool would grow beyond the drafters'",
+    ),
     Unsupported(
         "--disaggregation-mode",
         lambda cfg: cfg.disaggregation_mode not in (None, "null"),
@@ -66,7 +83,7 @@ UNSUPPORTED = (
 )
 
 
-# Their verification follows the tree mask of each request, whatever the server's own topk is.
+# They attend to trees of any number of nodes by the mask of each request, whatever the server's own topk and width.
 _MASKED_BACKENDS = ("flashinfer", "triton")
 
 
@@ -79,12 +96,22 @@ def refuse_for_foreign(cfg: Any, pool: Pool) -> None:
             f"HETERO does not support --tp-size above 1 with drafter {foreign[0].name} (`vocab` {foreign[0].vocab}),"
             " whose sequences each rank would keep for itself; use one rank, or drafters with the target's vocabulary."
         )
-    texts = [spec for spec in foreign if spec.vocab != "tli"]
-    backend = cfg.attention_backend
-    if texts and cfg.device != "cpu" and backend is not None and backend not in _MASKED_BACKENDS:
+
+
+def refuse_for_backend(cfg: Any, pool: Pool) -> None:
+    """HeteroError where drafters propose trees and an attention backend was named that reads them otherwise. cfg: as
+    above, before or after SGLang has chosen one."""
+    named = (cfg.attention_backend, cfg.prefill_attention_backend, cfg.decode_attention_backend)
+    named += (cfg.speculative_draft_attention_backend,)
+    backend = next((name for name in named if name is not None and name not in _MASKED_BACKENDS), None)
+    if cfg.device == "cpu" or backend is None:
+        return
+    drafter = next((spec for spec in pool.drafters if spec.topk > 1 or spec.vocab in ("slem", "slrs")), None)
+    if drafter is not None or pool.merged_draft_tokens is not None:
+        who = "Two drafters of one request propose" if drafter is None else f"Drafter {drafter.name} proposes"
         raise HeteroError(
-            f"Drafter {texts[0].name} (`vocab` {texts[0].vocab}) proposes trees, which the attention backend {backend} "
-            "reads as chains; start with --attention-backend flashinfer."
+            f"{who} trees, which the attention backend {backend} does not read as HETERO builds them; start with"
+            " --attention-backend flashinfer."
         )
 
 

@@ -24,6 +24,7 @@ from sglang_hetero_spec.cuda.tree_attention import (
     TreeAttention,
 )
 from sglang_hetero_spec.cuda.tree_plan import plan_tree
+from sglang_hetero_spec.errors import HeteroError
 
 if TYPE_CHECKING:
     from sglang.srt.layers.radix_attention import RadixAttention
@@ -189,6 +190,16 @@ def why_not_in_parts(runner: ModelRunner) -> str | None:
     return next((reason for applies, reason in reasons if applies), None)
 
 
+def refuse_windows(runner: ModelRunner, problem: str) -> None:
+    """HeteroError for a target whose windowed layers SGLang's way would verify with a shifted mask (`_in_parts`).
+    problem: why_not_in_parts."""
+    if runner.sliding_window_size is not None and not runner.is_draft_worker:
+        raise HeteroError(
+            f"HETERO cannot verify for the target {runner.model_config.model_path} on FlashInfer: it has layers with a"
+            f" sliding window, and {problem}; start with --attention-backend triton."
+        )
+
+
 def register_tree_backend() -> None:
     """From now on `flashinfer` makes the target's backend ours. Idempotent; before attention backends are made."""
     stock = ATTENTION_BACKENDS["flashinfer"]
@@ -203,7 +214,9 @@ class _Creator:
     stock: Callable[[ModelRunner], Any]
 
     def __call__(self, runner: ModelRunner) -> Any:
-        if why_not_in_parts(runner) is not None:
+        problem = why_not_in_parts(runner)
+        if problem is not None:
+            refuse_windows(runner, problem)
             return self.stock(runner)
         return TreeFlashInferBackend(runner, init_new_workspace=runner.init_new_workspace)
 

@@ -17,8 +17,8 @@ WRAPPERS_PER_BACKEND = 4
 # What a captured draft forward keeps beside its attention plan: nodes, and its share of intermediate values. An
 # estimate until it is measured; captures end where the sum of all is spent (cuda.graphs.capture).
 GRAPH_BYTES = 24 * MIB
-# Logits in float32, their probabilities, and one more of the size while they are sorted or masked.
-LOGIT_COPIES = 3
+# Logits in float32, their probabilities, one more of the size while they are masked, and int64 indices of a sort.
+LOGIT_COPIES = 5
 _FLOAT_BYTES, _INDEX_BYTES, _TOKEN_BYTES = 4, 4, 8
 
 

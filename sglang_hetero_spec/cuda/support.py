@@ -14,6 +14,8 @@ from sglang_hetero_spec.errors import HeteroError
 MERGE_SWITCH = "SGLANG_HETERO_SPEC_MERGE"
 VERIFY_SWITCH = "SGLANG_HETERO_SPEC_VERIFY"
 GRAPHS_SWITCH = "SGLANG_HETERO_SPEC_DRAFT_GRAPHS"
+# A whole number: of widths at which the target's verification is captured, the widest among them.
+WIDTHS_SWITCH = "SGLANG_HETERO_SPEC_VERIFY_WIDTHS"
 
 
 def switch(name: str, ways: tuple[str, ...]) -> str:
@@ -22,6 +24,14 @@ def switch(name: str, ways: tuple[str, ...]) -> str:
     if value not in ("auto", *ways):
         raise HeteroError(f"{name} is {value}; set it to auto, {' or '.join(ways)}.")
     return value
+
+
+def num_verify_widths() -> int:
+    """1 where nothing was asked for. HeteroError for what is no whole number above zero."""
+    value = os.environ.get(WIDTHS_SWITCH, "") or "1"
+    if not value.isdecimal() or int(value) < 1:
+        raise HeteroError(f"{WIDTHS_SWITCH} is {value}; set it to a whole number from 1 on.")
+    return int(value)
 
 
 @cache

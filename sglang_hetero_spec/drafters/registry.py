@@ -30,8 +30,13 @@ class DrafterHost(Protocol):
     def draft_model(self, spec: DrafterSpec) -> DraftModel:
         """The weights under spec.path, loaded by SGLang, with a KV pool of their own."""
 
+    @property
+    def leaves_layers(self) -> bool:
+        """Whether there are models here that may leave behind some of their layers; elsewhere `draft_model` goes
+        through all layers up to the last exit of a sorted drafter."""
+
     def sorted_model(self, spec: DrafterSpec) -> SortedModel:
-        """The same, for a model that may leave behind some of its layers."""
+        """The same as draft_model, for a model that may leave behind some of its layers."""
 
     def adapted_model(self, spec: DrafterSpec) -> DraftModel:
         """The draft model of the drafter that `spec` adapts, which serves the adapter from now on."""
@@ -95,6 +100,8 @@ def _ngram(spec: DrafterSpec, host: DrafterHost) -> Drafter:
 
 def _sorted(spec: DrafterSpec, host: DrafterHost) -> Drafter:
     spec = taken(spec)
+    if not host.leaves_layers:
+        return StandaloneDrafter(spec, host.draft_model(spec), host.native_context(spec))
     return SortedDrafter(spec, host.sorted_model(spec), host.native_context(spec))
 
 

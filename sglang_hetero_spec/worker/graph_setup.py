@@ -6,12 +6,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from sglang.srt.model_executor.cuda_graph_config import Backend, Phase, check_cuda_graph_backend
-from sglang.srt.runtime_context import get_exec, get_parallel
+from sglang.srt.runtime_context import get_exec, get_parallel, get_spec
 
 from sglang_hetero_spec.cuda.graphs.shapes import GraphShape, graph_shapes
-from sglang_hetero_spec.cuda.support import GRAPHS_SWITCH, switch
+from sglang_hetero_spec.cuda.support import GRAPHS_SWITCH, num_verify_widths, switch
+from sglang_hetero_spec.pool import Pool
 
 if TYPE_CHECKING:
+    from sglang.srt.model_executor.model_runner import ModelRunner
+
+    from sglang_hetero_spec.cuda.graphs.verify_widths import VerifyWidths
     from sglang_hetero_spec.worker.draft_model import SGLangDraftModel
     from sglang_hetero_spec.worker.pool_models import PoolModels
 
@@ -25,12 +29,13 @@ def capture_pool(models: PoolModels) -> None:
     from sglang_hetero_spec.cuda.graphs.capture import budget_of, capture_all, free_device_bytes, print_captured
     from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
     from sglang_hetero_spec.cuda.graphs.recorder import CudaRecorder
+    from sglang_hetero_spec.cuda.graphs.staging import Staging
     from sglang_hetero_spec.cuda.streams import drafts_in_parallel
 
     if switch(GRAPHS_SWITCH, ("on", "off")) == "off" or check_cuda_graph_backend(Phase.DECODE, Backend.DISABLED):
         logger.info("HETERO: CUDA graphs are off; drafters launch their kernels one by one.")
         return
-    made = {}
+    made, staging = {}, Staging()
     for name, model in models.by_name.items():
         problem = why_no_graphs(model)
         if problem is not None:
@@ -46,6 +51,7 @@ def capture_pool(models: PoolModels) -> None:
                 num_logits(model),
                 lambda _, has_own_pool=has_own_pool: CudaRecorder(has_own_pool),
                 model.adapters,
+                staging,
             )
     if not made:
         return
@@ -56,9 +62,34 @@ def capture_pool(models: PoolModels) -> None:
     print_captured(rows)
 
 
+def capture_verify_widths(runner: ModelRunner, pool: Pool) -> VerifyWidths | None:
+    """Beside the one that SGLang has captured; None where there is no other."""
+    from sglang_hetero_spec.cuda.graphs.verify_widths import capture_widths, wanted_widths
+
+    proposed = [spec.num_draft_tokens for spec in pool.drafters]
+    further = wanted_widths(proposed, get_spec().speculative_num_draft_tokens, num_verify_widths())
+    if not further or check_cuda_graph_backend(Phase.DECODE, Backend.DISABLED):
+        return None
+    captured = capture_widths(runner, further)
+    logger.info("HETERO: verification is captured for trees of %s nodes.", ", ".join(map(str, captured.widths)))
+    return captured
+
+
+def has_fixed_width(target: ModelRunner) -> bool:
+    """Whether trees on a GPU must have the server's one number of nodes: its graphs were captured for no other, and
+    attention backends but FlashInfer's take it from the server's arguments."""
+    from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
+
+    return target.decode_cuda_graph_runner is not None or not isinstance(target.attn_backend, FlashInferAttnBackend)
+
+
 def why_no_graphs(model: SGLangDraftModel) -> str | None:
     """In one clause."""
+    from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
+
     runner = model.runner
+    if not isinstance(runner.attn_backend, FlashInferAttnBackend):
+        return f"its attention backend is {type(runner.attn_backend).__name__}, and graphs are for FlashInfer's"
     if runner.kv_index_translator.reads_are_translated:
         return "its KV pool translates its slots"
     if get_parallel().moe_ep_size > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Hashable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
 from sglang_hetero_spec.worker.draft_model import SharedState
 from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
 from sglang_hetero_spec.worker.foreign import check_foreign
-from sglang_hetero_spec.worker.graph_setup import capture_pool
+from sglang_hetero_spec.worker.graph_setup import capture_pool, capture_verify_widths, has_fixed_width
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.loading import DraftWorkers
 from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, mark_fed
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from sglang.srt.managers.utils import GenerationBatchResult
     from sglang.srt.model_executor.model_runner import ModelRunner
     from sglang.srt.server_args import ServerArgs
+
+    from sglang_hetero_spec.cuda.graphs.verify_widths import VerifyWidths
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class HeteroWorker(BaseSpecWorker):
         self._heirs: dict[int, int] = {}
         self.drafters: list[Drafter] = build_drafters(self.pool.drafters, self._models)
         self.metrics = build_metrics([spec.name for spec in self.pool.drafters])
+        self._verify_widths: VerifyWidths | None = None
         self._max_num_steps = max((spec.num_steps for spec in self.pool.drafters), default=0)
         self.plan_stream, self.plan_stream_ctx = get_plan_stream(self.device)
         target_worker.model_runner.spec_algorithm.draft_cell_bytes = self._models.cell_bytes
@@ -117,6 +121,7 @@ class HeteroWorker(BaseSpecWorker):
         with draft_tp_context(self._draft_worker.parallel_layout):
             if torch.device(self.device).type == "cuda":
                 capture_pool(self._models)
+                self._verify_widths = capture_verify_widths(self._target_worker.model_runner, self.pool)
             self._models.check_tokenizers()
 
     # Adapters that come and go between two forwards (worker.lora_hooks).
@@ -197,9 +202,10 @@ class HeteroWorker(BaseSpecWorker):
         proposals = combine_proposals([part.proposal for part in drafted], self.pool.widest)
         width = self._verify_width(batch, proposals)
         runner = self._target_worker.model_runner
-        merged, batch.spec_info = merged_input(roots, proposals, width, self._vocab_size, batch, runner)
-        with spec_stage_span("verify"):
-            result = self._verify(batch, merged, grammar_barrier)
+        with nullcontext() if self._verify_widths is None else self._verify_widths.at(width):
+            merged, batch.spec_info = merged_input(roots, proposals, width, self._vocab_size, batch, runner)
+            with spec_stage_span("verify"):
+                result = self._verify(batch, merged, grammar_barrier)
         if on_publish is not None:
             on_publish(result.new_seq_lens)
         self._commit(batch, rows, merged, drafted, result)
@@ -308,15 +314,18 @@ class HeteroWorker(BaseSpecWorker):
                 weakref.finalize(state, self.drafters[which].release, rid).atexit = False
 
     def _verify_width(self, batch: ScheduleBatch, proposals: list[Proposal]) -> int:
-        """Nodes per request in this step: what the proposals need, or the one width that graphs were captured for.
+        """Nodes per request in this step: what the proposals need, or the next width that graphs were captured for.
 
         Seeded coins are numbered by the width (eagle_utils.py, `_seeded_verify_coins`): it may not depend on what else
         is in the batch.
         """
-        has_graphs = self._target_worker.model_runner.decode_cuda_graph_runner is not None and self.device != "cpu"
-        if has_graphs or batch.sampling_info.sampling_seed is not None:
+        needed = max((proposal.tree.width for proposal in proposals), default=1)
+        if batch.sampling_info.sampling_seed is not None:
             return get_spec().speculative_num_draft_tokens
-        return max((proposal.tree.width for proposal in proposals), default=1)
+        if self._verify_widths is not None:
+            return self._verify_widths.smallest(needed, len(batch.reqs))
+        is_fixed = self.device != "cpu" and has_fixed_width(self._target_worker.model_runner)
+        return get_spec().speculative_num_draft_tokens if is_fixed else needed
 
     def _verify(self, batch: ScheduleBatch, merged: MergedTree, grammar_barrier: Any) -> GenerationBatchResult:
         return run_eagle_verify(

@@ -21,7 +21,7 @@ from sglang_hetero_spec.worker.foreign import check_fit, pair_with_target
 from sglang_hetero_spec.worker.loading import DraftWorkers, native_context
 from sglang_hetero_spec.worker.lora import ServedAdapters
 from sglang_hetero_spec.worker.own_sequences import OwnSequences
-from sglang_hetero_spec.worker.sorted_model import SortedCpuModel, build_sorted_model
+from sglang_hetero_spec.worker.sorted_model import SortedCpuModel, build_sorted_model, cut_layers
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +44,23 @@ class PoolModels:
         self._own_tokenizers: dict[str, MidText] = {}
         self._committed = CommittedTokens()
 
+    @property
+    def leaves_layers(self) -> bool:
+        return self.device == "cpu"
+
     def draft_model(self, spec: DrafterSpec) -> SGLangDraftModel:
+        runner = self._workers.load(spec)
+        if spec.exits:
+            logger.warning(
+                "HETERO: drafter %s is of kind `sorted`; leaving early is for a CPU, so here each of its drafts goes"
+                " through all %d layers.",
+                spec.name,
+                spec.exits[-1],
+            )
+            cut_layers(runner, spec.exits[-1])
         model = build_draft_model(
             drafter=self.number(spec),
-            runner=self._workers.load(spec),
+            runner=runner,
             head=Head(self.target_vocab_size),
             room=chain_room(spec),
         )

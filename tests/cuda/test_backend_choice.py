@@ -17,7 +17,8 @@ def chosen(monkeypatch: pytest.MonkeyPatch, mla: bool = False, available: bool =
     import sglang.srt.utils
     from sglang.srt.arg_groups import overrides
 
-    from sglang_hetero_spec.cuda.hooks import prefer_flashinfer
+    from sglang_hetero_spec.errors import HeteroError
+from sglang_hetero_spec.cuda.hooks import prefer_flashinfer
 
     monkeypatch.setattr(overrides, "use_mla_backend", lambda view: mla)
     monkeypatch.setattr(sglang.srt.utils, "is_flashinfer_available", lambda: available)
@@ -60,7 +61,8 @@ def runner(**changes: object) -> SimpleNamespace:
         is_draft_worker=False,
         use_mla_backend=False,
         is_hybrid_swa=False,
-        model_config=SimpleNamespace(hf_text_config=text, is_encoder_decoder=False),
+        model_config=SimpleNamespace(hf_text_config=text, is_encoder_decoder=False, model_path="target"),
+        sliding_window_size=None,
         prefill_attention_backend_str="flashinfer",
         decode_attention_backend_str="flashinfer",
         kv_index_translator=SimpleNamespace(reads_are_translated=False),
@@ -120,6 +122,10 @@ def test_sglangs_registry_makes_ours_for_the_target_alone(monkeypatch: pytest.Mo
     attn_backend.register_tree_backend()
     assert ATTENTION_BACKENDS["flashinfer"] is create, "once"
     assert create(runner()) == "ours" and create(runner(is_draft_worker=True)) == "SGLang's"
+    windowed = {"sliding_window_size": 512, "use_mla_backend": True}
+    assert create(runner(is_draft_worker=True, **windowed)) == "SGLang's"
+    with pytest.raises(HeteroError, match="sliding window, and the model uses multi-head latent attention"):
+        create(runner(**windowed))
 
 
 _BACKEND = "sglang.srt.layers.attention.flashinfer_backend.FlashInferAttnBackend"

@@ -172,7 +172,7 @@ def test_a_further_width_has_a_backend_to_itself(runner) -> None:
     graphs = made(runner, WINDOW, NEXT, GraphShape("window", 5))
     first, _, wide = graphs.by_shape.values()
     graphs.run(live(GraphShape("window", 5), 2), None)
-    assert runner.attn_backend.room == (LARGEST, LARGEST * 2)
+    assert runner.attn_backend.room == (LARGEST, LARGEST + 1)
     assert all(len(batch.input_ids) == 2 * batch.batch_size for batch in runner.attn_backend.planned if batch.spec_info)
     assert first.sizes == wide.sizes == (1, 3, 8)
 
@@ -184,3 +184,62 @@ def test_without_lengths_on_the_host_the_plan_has_none(runner) -> None:
     graphs.run(batch, None)
     assert runner.attn_backend.planned[-1].seq_lens_cpu is None
     assert runner.attn_backend.planned[-1].seq_lens_sum is None
+
+
+class Event:
+    """torch.cuda.Event of copies that a test finishes."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+
+    def record(self) -> None:
+        self.log.append("recorded")
+
+    def synchronize(self) -> None:
+        self.log.append("waited for")
+
+
+def test_a_plan_is_not_staged_where_one_may_still_be_copied_from() -> None:
+    from sglang_hetero_spec.cuda.graphs.staging import Staging
+
+    events: list[Event] = []
+
+    def make_event() -> Event:
+        events.append(Event())
+        return events[-1]
+
+    staging = Staging(make_event, num_pieces=3)
+    wrapper = SimpleNamespace(_pin_memory_int_workspace_buffer=torch.zeros(4))
+    lent = []
+    for _ in range(5):
+        with staging.lent_to([wrapper]):
+            lent.append(wrapper._pin_memory_int_workspace_buffer.data_ptr())
+    assert len(set(lent)) == 3 and lent[3:] == lent[:2]
+    waited = ["recorded", "waited for", "recorded"]
+    assert [event.log for event in events] == [waited, waited, ["recorded"]]
+
+
+def test_two_kinds_of_layers_have_a_piece_each() -> None:
+    from sglang_hetero_spec.cuda.graphs.staging import Staging
+
+    wrappers = [SimpleNamespace(_pin_memory_int_workspace_buffer=torch.zeros(4)) for _ in range(2)]
+    with Staging(Event).lent_to(wrappers):
+        first, second = (wrapper._pin_memory_int_workspace_buffer.data_ptr() for wrapper in wrappers)
+    assert first != second
+
+
+def test_each_shape_stages_the_plans_of_its_own_wrappers(runner) -> None:
+    from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
+    from sglang_hetero_spec.cuda.graphs.staging import Staging
+
+    names = ("decode_cuda_graph_metadata", "draft_extend_cuda_graph_metadata", "prefill_cuda_graph_metadata")
+    for name in names:
+        wrapper = SimpleNamespace(_pin_memory_int_workspace_buffer=torch.zeros(4))
+        setattr(runner.attn_backend, name, {LARGEST: [wrapper]})
+    graphs = DraftGraphs(runner, [NEXT, WINDOW, TREE], LARGEST, VOCAB, RerunRecorder, staging=Staging(Event))
+    for shape, name in zip((NEXT, WINDOW, TREE), names, strict=True):
+        graphs.by_shape[shape].capture(LARGEST)
+        (wrapper,) = getattr(runner.attn_backend, name)[LARGEST]
+        before = wrapper._pin_memory_int_workspace_buffer
+        graphs.run(live(shape, 2), None)
+        assert wrapper._pin_memory_int_workspace_buffer is not before

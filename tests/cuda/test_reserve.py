@@ -33,8 +33,8 @@ def rows(server: ServerShape, drafters: list[DraftShape]) -> dict[str, int]:
 def test_every_part_by_hand() -> None:
     assert rows(SERVER, DRAFTERS) == {
         "attention plans of drafters": 2 * 4 * (8 * MIB + 131072),
-        "logits of drafting": 10 * 1000 * 4 * 3,
-        "logits of verification": 10 * 8 * 1000 * 4 * 3,
+        "logits of drafting": 10 * 1000 * 4 * 5,
+        "logits of verification": 10 * 8 * 1000 * 4 * 5,
         "laws of drawn drafts": 10 * 8 * 1000 * 4,
         "committed tokens": 10 * 4096 * 8,
     }
@@ -47,7 +47,7 @@ def test_every_part_by_hand() -> None:
 
 def test_a_drafter_more_needs_more_and_a_window_doubles_its_plans() -> None:
     more = [*DRAFTERS, DraftShape("words", 2000)]
-    assert reserve_bytes(SERVER, more) - reserve_bytes(SERVER, DRAFTERS) == 4 * WRAPPER_BYTES + 10 * 1000 * 4 * 3
+    assert reserve_bytes(SERVER, more) - reserve_bytes(SERVER, DRAFTERS) == 4 * WRAPPER_BYTES + 10 * 1000 * 4 * 5
     windowed = rows(replace(SERVER, layer_kinds=2), DRAFTERS)["attention plans of drafters"]
     assert windowed == 2 * rows(SERVER, DRAFTERS)["attention plans of drafters"]
 

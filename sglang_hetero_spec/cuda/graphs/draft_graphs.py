@@ -12,12 +12,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
 from sglang.srt.model_executor.forward_context import ForwardContext, forward_context
 
 from sglang_hetero_spec.cuda.graphs.ladder import GraphCost
 from sglang_hetero_spec.cuda.graphs.recorder import Recorder
 from sglang_hetero_spec.cuda.graphs.shapes import GraphShape
+from sglang_hetero_spec.cuda.graphs.staging import Staging
 from sglang_hetero_spec.cuda.graphs.static_batch import KINDS, StaticBatch
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
 
     from sglang_hetero_spec.worker.lora import AtWork, ServedAdapters
+
+# Where SGLang's FlashInfer backend keeps the wrappers of its graphs, by batch size.
+_WRAPPERS = {
+    "next": "decode_cuda_graph_metadata",
+    "window": "draft_extend_cuda_graph_metadata",
+    "tree": "prefill_cuda_graph_metadata",
+}
 
 
 class ShapeGraphs:
@@ -40,12 +47,13 @@ class ShapeGraphs:
         recorder: Recorder,
         logits: torch.Tensor,
         adapters: ServedAdapters | None,
+        staging: Staging | None,
     ) -> None:
         self.shape = shape
         self.sizes: tuple[int, ...] = ()
         self.last_cost = GraphCost(0, 0.0)
         self._runner, self._backend, self._recorder, self._logits = runner, backend, recorder, logits
-        self._largest = largest
+        self._largest, self._staging = largest, staging
         self._static = StaticBatch(shape, largest, backend.get_cuda_graph_seq_len_fill_value(), runner.device)
         self._planned: dict[int, ForwardBatch] = {}
         self._adapters = adapters
@@ -113,9 +121,17 @@ class ShapeGraphs:
         self._static.load(live, planned)
         if self._at_work is not None:
             self._at_work.load(work, live.batch_size)
-        with forward_context(ForwardContext(attn_backend=self._backend), forward_batch=planned):
+        with (
+            forward_context(ForwardContext(attn_backend=self._backend), forward_batch=planned),
+            self._staged(size),
+        ):
             self._backend.init_forward_metadata_out_graph(planned)
         return self._recorder.replay(size)[: live.batch_size * self._logit_rows]
+
+    def _staged(self, size: int) -> AbstractContextManager[None]:
+        if self._staging is None:
+            return nullcontext()
+        return self._staging.lent_to(getattr(self._backend, _WRAPPERS[self.shape.kind])[size])
 
 
 class DraftGraphs:
@@ -129,14 +145,15 @@ class DraftGraphs:
         num_logits: int,
         make_recorder: Callable[[Any], Recorder],
         adapters: ServedAdapters | None = None,
+        staging: Staging | None = None,
     ) -> None:
-        """num_logits: columns of the model's logits."""
+        """num_logits: columns of the model's logits. staging: None where plans wait for the device by themselves."""
         self.largest = largest
         rows = max(shape.width if shape.kind == "tree" else 1 for shape in shapes) * largest
         logits = torch.zeros(rows, num_logits, dtype=torch.float32, device=runner.device)
         backends = _backends(runner, shapes, largest)
         self.by_shape = {
-            shape: ShapeGraphs(runner, shape, largest, backend, make_recorder(backend), logits, adapters)
+            shape: ShapeGraphs(runner, shape, largest, backend, make_recorder(backend), logits, adapters, staging)
             for shape, backend in zip(shapes, backends, strict=True)
         }
 
@@ -180,11 +197,8 @@ def _backends(runner: ModelRunner, shapes: Sequence[GraphShape], largest: int) -
 
 
 def _make_room(backend: Any, largest: int, shapes: Sequence[GraphShape]) -> None:
-    num_tokens = largest * max(shape.width for shape in shapes)
-    if isinstance(backend, FlashInferAttnBackend):
-        # It takes page indices (int32) and mask bits (in bytes) for a whole context of each token that it is told of.
-        # One context of each request is enough, and one for what proposals add to full ones; a tree of 8 nodes has a
-        # byte of mask for each token of its context.
-        trees = max((shape.width for shape in shapes if shape.kind == "tree"), default=1)
-        num_tokens = (largest + 1) * -(-trees // 8)
-    backend.init_cuda_graph_state(largest, num_tokens)
+    # FlashInfer takes page indices (int32) and mask bits (in bytes) for a whole context of each token that it is told
+    # of. One context of each request is enough, and one for what proposals add to full ones; a tree of 8 nodes has a
+    # byte of mask for each token of its context.
+    widest_tree = max((shape.width for shape in shapes if shape.kind == "tree"), default=1)
+    backend.init_cuda_graph_state(largest, (largest + 1) * -(-widest_tree // 8))
