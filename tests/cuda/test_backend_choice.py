@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sglang_hetero_spec.errors import HeteroError
+
 pytestmark = pytest.mark.usefixtures("sglang")
 
 STOCK = {"attention_backend": "fa3"}
@@ -17,8 +19,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch, mla: bool = False, available: bool =
     import sglang.srt.utils
     from sglang.srt.arg_groups import overrides
 
-    from sglang_hetero_spec.errors import HeteroError
-from sglang_hetero_spec.cuda.hooks import prefer_flashinfer
+    from sglang_hetero_spec.cuda.hooks import prefer_flashinfer
 
     monkeypatch.setattr(overrides, "use_mla_backend", lambda view: mla)
     monkeypatch.setattr(sglang.srt.utils, "is_flashinfer_available", lambda: available)
