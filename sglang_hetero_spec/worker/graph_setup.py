@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sglang.srt.model_executor.cuda_graph_config import Backend, Phase, check_cuda_graph_backend
 from sglang.srt.runtime_context import get_exec, get_parallel, get_spec
@@ -35,6 +35,11 @@ def capture_pool(models: PoolModels) -> None:
     if switch(GRAPHS_SWITCH, ("on", "off")) == "off" or check_cuda_graph_backend(Phase.DECODE, Backend.DISABLED):
         logger.info("HETERO: CUDA graphs are off; drafters launch their kernels one by one.")
         return
+    has_own_pool = drafts_in_parallel(models.device)
+
+    def make_recorder(_attn_backend: Any) -> CudaRecorder:
+        return CudaRecorder(has_own_pool)
+
     made, staging = {}, Staging()
     for name, model in models.by_name.items():
         problem = why_no_graphs(model)
@@ -43,13 +48,12 @@ def capture_pool(models: PoolModels) -> None:
             continue
         shapes = shapes_of(models, name)
         if shapes:
-            has_own_pool = drafts_in_parallel(model.runner.device)
             made[name] = DraftGraphs(
                 model.runner,
                 shapes,
                 largest_batch(model),
                 num_logits(model),
-                lambda _, has_own_pool=has_own_pool: CudaRecorder(has_own_pool),
+                make_recorder,
                 model.adapters,
                 staging,
             )

@@ -16,7 +16,7 @@ from sglang.srt.model_executor.forward_context import ForwardContext, forward_co
 
 from sglang_hetero_spec.cuda.graphs.ladder import GraphCost
 from sglang_hetero_spec.cuda.graphs.recorder import Recorder
-from sglang_hetero_spec.cuda.graphs.shapes import GraphShape
+from sglang_hetero_spec.cuda.graphs.shapes import GraphShape, Kind
 from sglang_hetero_spec.cuda.graphs.staging import Staging
 from sglang_hetero_spec.cuda.graphs.static_batch import KINDS, StaticBatch
 
@@ -157,7 +157,7 @@ class DraftGraphs:
             for shape, backend in zip(shapes, backends, strict=True)
         }
 
-    def width_for(self, kind: str, width: int, number: int) -> int:
+    def width_for(self, kind: Kind, width: int, number: int) -> int:
         """The smallest captured width of at least `width` tokens for `number` requests, or `width` itself."""
         captured = [
             shape.width

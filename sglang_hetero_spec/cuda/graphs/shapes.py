@@ -10,12 +10,15 @@ from sglang_hetero_spec.drafters.slots import window_of
 from sglang_hetero_spec.pool import DrafterSpec
 
 
+Kind = Literal["next", "window", "tree"]
+
+
 @dataclass(frozen=True)
 class GraphShape:
     """kind: `next` reads one more token of each request, `window` committed tokens with the root at their end, `tree`
     nodes of a draft tree. width: tokens of each request."""
 
-    kind: Literal["next", "window", "tree"]
+    kind: Kind
     width: int
 
 

@@ -10,10 +10,10 @@ import torch
 from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, ForwardBatch, ForwardMode
 from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
 
-from sglang_hetero_spec.cuda.graphs.shapes import GraphShape
+from sglang_hetero_spec.cuda.graphs.shapes import GraphShape, Kind
 from sglang_hetero_spec.worker.verify_input import irregular_tree_input
 
-MODES = {
+MODES: dict[Kind, ForwardMode] = {
     "next": ForwardMode.DECODE,
     "window": ForwardMode.DRAFT_EXTEND_V2,
     "tree": ForwardMode.TARGET_VERIFY,
