@@ -60,10 +60,11 @@ def capture_pool(models: PoolModels) -> None:
     if not made:
         return
     with freeze_gc(get_exec().graph.enable_cudagraph_gc):
-        rows = capture_all(made, budget_of(made, free_device_bytes()), free_device_bytes)
+        budget = budget_of(made, free_device_bytes())
+        rows = capture_all(made, budget, free_device_bytes)
     for name, graphs in made.items():
         models.by_name[name].graphs = graphs
-    print_captured(rows)
+    print_captured(rows, budget)
 
 
 def capture_verify_widths(runner: ModelRunner, pool: Pool) -> VerifyWidths | None:

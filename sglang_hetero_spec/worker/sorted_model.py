@@ -193,9 +193,9 @@ def build_sorted_model(
     """HeteroError where the model cannot be left between its layers."""
     if not supports(runner):
         raise HeteroError(
-            f"The drafter `{spec.name}` is of kind `sorted`, which on a CPU this version serves on one rank, for"
-            " models like Llama, Mistral or Qwen2 that are not quantised; serve it as kind `standalone`, which computes all"
-            " its layers."
+            f"The drafter `{spec.name}` is of kind `sorted`, which on a CPU this version serves on one rank, for models"
+            " like Llama, Mistral or Qwen2 that are not quantised; serve it as kind `standalone`, which goes through"
+            " all its layers."
         )
     cut_layers(runner, spec.exits[-1])
     return SortedCpuModel(drafter, runner, head, room, spec.exits)

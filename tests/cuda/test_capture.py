@@ -105,9 +105,9 @@ def test_the_table_says_what_there_is_and_warns_of_what_is_not(captured, models,
 
     rows = captured(Budget(95 * MIB, 60.0))
     with caplog.at_level(logging.INFO):
-        print_captured(rows)
+        print_captured(rows, Budget(95 * MIB, 60.0))
     table, *warnings = [record.getMessage() for record in caplog.records]
-    assert "code" in table and "MiB" in table and "window 2: 1, 5, 48" in table
+    assert "within 95 MiB and 60 seconds" in table and "code" in table and "window 2: 1, 5, 48" in table
     assert len(warnings) == 2 and "the budget is spent" in warnings[0]
 
 

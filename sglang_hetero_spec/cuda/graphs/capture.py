@@ -100,13 +100,14 @@ def free_device_bytes() -> int:
     return torch.cuda.mem_get_info()[0]
 
 
-def print_captured(rows: Sequence[CapturedRow]) -> None:
+def print_captured(rows: Sequence[CapturedRow], budget: Budget) -> None:
     """The start-up table, and a warning for each model that drafts without graphs."""
     lines = [f"{'':24}{'memory':>10}{'seconds':>10}  tokens of each request: batch sizes"]
     for row in rows:
         mib, seconds = row.cost.num_bytes / (1 << 20), row.cost.seconds
         lines.append(f"{row.name:24}{mib:>6.0f} MiB{seconds:>10.1f}  {'; '.join(row.sizes)}")
-    logger.info("HETERO's CUDA graphs of draft models:\n%s", "\n".join(lines))
+    title = "HETERO's CUDA graphs of draft models, within %.0f MiB and %.0f seconds:\n%s"
+    logger.info(title, budget.num_bytes / (1 << 20), budget.seconds, "\n".join(lines))
     for row in rows:
         if row.problem is not None:
             logger.warning(

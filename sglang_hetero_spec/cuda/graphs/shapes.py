@@ -9,7 +9,6 @@ from typing import Literal
 from sglang_hetero_spec.drafters.slots import window_of
 from sglang_hetero_spec.pool import DrafterSpec
 
-
 Kind = Literal["next", "window", "tree"]
 
 
