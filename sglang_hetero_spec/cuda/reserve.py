@@ -61,6 +61,7 @@ def reserve_rows(server: ServerShape, drafters: Sequence[DraftShape]) -> list[Re
     rows = [
         ReserveRow("attention plans of drafters", wrappers * WRAPPER_BYTES),
         ReserveRow("graphs of drafters", graph_bytes(server, len(drafters))),
+        ReserveRow("page indices and masks of drafters' graphs", _graph_indices(server, len(drafters))),
         ReserveRow("logits of drafters' graphs", _graph_logits(server, drafters)),
         ReserveRow("logits of drafting", drafting * _FLOAT_BYTES * LOGIT_COPIES),
         ReserveRow("logits of verification", verified * _FLOAT_BYTES * LOGIT_COPIES),
@@ -77,6 +78,13 @@ def reserve_bytes(server: ServerShape, drafters: Sequence[DraftShape]) -> int:
 
 def graph_bytes(server: ServerShape, num_models: int) -> int:
     return server.draft_graphs * num_models * (server.layer_kinds * WRAPPER_BYTES + GRAPH_BYTES)
+
+
+def _graph_indices(server: ServerShape, num_models: int) -> int:
+    """For whole contexts of all requests and of one more (cuda.graphs.draft_graphs): int32 and a byte."""
+    if not server.draft_graphs:
+        return 0
+    return num_models * server.layer_kinds * (server.max_requests + 1) * server.context_len * (_INDEX_BYTES + 1)
 
 
 def _graph_logits(server: ServerShape, drafters: Sequence[DraftShape]) -> int:

@@ -61,10 +61,15 @@ def capture_pool(models: PoolModels) -> None:
         return
     with freeze_gc(get_exec().graph.enable_cudagraph_gc):
         budget = budget_of(made, free_device_bytes())
-        rows = capture_all(made, budget, free_device_bytes)
+        rows = capture_all(made, budget, free_device_bytes, all_ranks_say)
     for name, graphs in made.items():
         models.by_name[name].graphs = graphs
     print_captured(rows, budget)
+
+
+def all_ranks_say(mine: bool) -> bool:
+    group = get_parallel().tp_group
+    return mine if group.world_size == 1 else all(group.all_gather_object(mine))
 
 
 def capture_verify_widths(runner: ModelRunner, pool: Pool) -> VerifyWidths | None:

@@ -84,6 +84,17 @@ def test_where_the_budget_ends_all_have_about_as_much(captured, models) -> None:
     assert all(48 in shape.sizes for graphs in models.values() for shape in graphs.by_shape.values())
 
 
+def test_no_rank_captures_alone(sglang: None, models, device, log) -> None:
+    from sglang_hetero_spec.cuda.graphs.capture import capture_all
+
+    others = iter([True, True, True, False] + [True] * 100)
+    rows = capture_all(
+        models, Budget(1000 * MIB, 60.0), lambda: device["free"], agree=lambda mine: mine and next(others)
+    )
+    assert log[:4] == [("window", 48), ("next", 48), ("window", 48), ("window", 5)]
+    assert [row.problem for row in rows] == [None, "the budget is spent"]
+
+
 def test_seconds_end_it_too(captured, models) -> None:
     for graphs in models.values():
         for shape in graphs.by_shape.values():

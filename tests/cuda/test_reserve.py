@@ -42,6 +42,7 @@ def test_every_part_by_hand() -> None:
     assert parts == (4 + 2) * WRAPPER_BYTES + 8 * (256 + 1) * 4 + 10 * 64
     graphs = rows(replace(SERVER, draft_graphs=5), DRAFTERS)
     assert graphs["graphs of drafters"] == 5 * 2 * (WRAPPER_BYTES + GRAPH_BYTES)
+    assert graphs["page indices and masks of drafters' graphs"] == 2 * 11 * 4096 * 5
     assert graphs["logits of drafters' graphs"] == (1000 + 600) * 10 * 4
 
 

@@ -40,7 +40,8 @@ def budget_of(models: Mapping[str, DraftGraphs], free_bytes: int) -> Budget:
 def capture_all(models: Mapping[str, DraftGraphs], budget: Budget, free_bytes: Callable[[], int]) -> list[CapturedRow]:
     """Round by round one size for every shape of every model, so that where the budget ends all have about as much.
 
-    models: by their drafters' names. free_bytes: of the device now. A model whose capture fails drafts without graphs,
+    models: by their drafters' names. free_bytes: of the device now. agree: whether all ranks say so; each measures its
+    own costs, and none may capture alone. A model whose capture fails drafts without graphs,
     and its row says why.
     """
     rounds = [
@@ -56,7 +57,7 @@ def capture_all(models: Mapping[str, DraftGraphs], budget: Budget, free_bytes: C
                 if name in problems or number >= len(order):
                     break
                 try:
-                    cost = _capture(shape_graphs, order[number], budget, free_bytes)
+                    cost = _capture(shape_graphs, order[number], budget, free_bytes, agree)
                 except Exception as error:
                     problems[name] = f"capturing {order[number]} requests failed: {_first_line(error)}"
                     graphs.forget()
@@ -72,9 +73,15 @@ def capture_all(models: Mapping[str, DraftGraphs], budget: Budget, free_bytes: C
     ]
 
 
-def _capture(graphs: ShapeGraphs, size: int, budget: Budget, free_bytes: Callable[[], int]) -> GraphCost | None:
+def _capture(
+    graphs: ShapeGraphs,
+    size: int,
+    budget: Budget,
+    free_bytes: Callable[[], int],
+    agree: Callable[[bool], bool],
+) -> GraphCost | None:
     """None where the budget does not hold another graph like this shape's last one."""
-    if not budget.holds(graphs.last_cost):
+    if not agree(budget.holds(graphs.last_cost)):
         return None
     free, start = free_bytes(), time.perf_counter()
     graphs.capture(size)
