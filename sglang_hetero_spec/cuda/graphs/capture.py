@@ -37,7 +37,12 @@ def budget_of(models: Mapping[str, DraftGraphs], free_bytes: int) -> Budget:
     return Budget(min(num_shapes * MOST_SIZES * (WRAPPER_BYTES + GRAPH_BYTES), free_bytes // 2), GRAPH_SECONDS)
 
 
-def capture_all(models: Mapping[str, DraftGraphs], budget: Budget, free_bytes: Callable[[], int]) -> list[CapturedRow]:
+def capture_all(
+    models: Mapping[str, DraftGraphs],
+    budget: Budget,
+    free_bytes: Callable[[], int],
+    agree: Callable[[bool], bool] = bool,
+) -> list[CapturedRow]:
     """Round by round one size for every shape of every model, so that where the budget ends all have about as much.
 
     models: by their drafters' names. free_bytes: of the device now. agree: whether all ranks say so; each measures its
