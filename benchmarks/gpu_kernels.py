@@ -82,7 +82,7 @@ def merge_case(batch_size: int, num_drafters: int, width: int, seed: int = 0) ->
 def merge_differences(case: MergeCase) -> list[str]:
     """Names of the outputs in which kernel and PyTorch differ."""
     got, (want, layout) = case.by_kernel(), case.in_torch()
-    pairs = {name: (getattr(got, name), getattr(want, name)) for name in ("tokens", "parents", "num_fed")}
+    pairs = {name: (getattr(got, name), getattr(want, name)) for name in ("tokens", "parents")}
     pairs["positions"] = (got.positions, layout.positions + case.lens.unsqueeze(1))
     pairs["next_child"] = (got.next_child, layout.next_child)
     pairs["next_sibling"] = (got.next_sibling, layout.next_sibling)

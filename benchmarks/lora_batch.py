@@ -138,7 +138,7 @@ class World:
     def adapters_of_one(self) -> None:
         base = self.drafters[0]
         base.model.adapters = self.served
-        numbers = torch.tensor([self.count + place % self.count for place in range(REQUESTS)])
+        numbers = tuple(self.count + place % self.count for place in range(REQUESTS))
         base.propose(replace(self.batch(list(range(REQUESTS))), drafters=numbers))
 
     def separate_drafters(self) -> None:
@@ -180,7 +180,7 @@ def products(world: World, rounds: int) -> tuple[float, float, float]:
     layer = world.drafters[0].model.llama._layers[0]
     dtype, width = layer.down.dtype, layer.down.shape[1]
     read = torch.randn(REQUESTS, width, dtype=dtype)
-    numbers = torch.tensor([world.count + place % world.count for place in range(REQUESTS)])
+    numbers = tuple(world.count + place % world.count for place in range(REQUESTS))
     work = world.served.of(numbers)
     parts = [world.served.adapters._sites[world.count + n][0, "down_proj"] for n in range(world.count)]
     down, up = torch.stack([part.down for part in parts]), torch.stack([part.up for part in parts])

@@ -161,6 +161,6 @@ def _describe(result: Any, worker: Any, batch: Any, *_: Any) -> dict[str, Any]:
     return {
         "requests": len(batch.reqs),
         "drafters": [worker.drafters[number].spec.name for number in drafters],
-        "proposed": sum(result.hetero.num_proposed_drafts),
+        "proposed": int((result.cap_lens - 1).sum()),
         "accepted": int(result.accept_lens.sum()),
     }

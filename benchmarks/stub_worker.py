@@ -36,15 +36,15 @@ def _spec(number: int) -> DrafterSpec:
     return DrafterSpec(f"d{number}", "standalone", None, "shared", NUM_STEPS, 1, WIDTH)
 
 
-def _request(number: int, drafter: int) -> SimpleNamespace:
+def _request(number: int, drafters: tuple[int, ...]) -> SimpleNamespace:
     from sglang_hetero_spec.worker.request_state import RequestState, attach_state
 
     req = SimpleNamespace(rid=str(number), origin_input_ids=range(CONTEXT), output_ids=[])
-    attach_state(req, RequestState(Route(None, f"d{drafter}", None, "request"), (drafter,), True))
+    attach_state(req, RequestState(Route(None, f"d{drafters[0]}", None, "request"), drafters, True))
     return req
 
 
-def stub_worker(num_drafters: int, size: int) -> Any:
+def stub_worker(num_drafters: int, size: int, device: str = "cpu") -> Any:
     """A HeteroWorker without servers or models."""
     from sglang_hetero_spec.worker.hetero_worker import HeteroWorker
     from sglang_hetero_spec.worker.history import TokenHistory
@@ -55,12 +55,12 @@ def stub_worker(num_drafters: int, size: int) -> Any:
     pool = SimpleNamespace(drafters=specs, widest=WIDTH)
     backend = SimpleNamespace(verify_mask=None, max_context_len=MAX_LEN)
     runner = SimpleNamespace(attn_backend=backend, decode_cuda_graph_runner=None)
-    table = torch.arange((size + 1) * MAX_LEN, dtype=torch.int32).view(size + 1, MAX_LEN)
+    table = torch.arange((size + 1) * MAX_LEN, dtype=torch.int32, device=device).view(size + 1, MAX_LEN)
     vars(worker).update(
-        device="cpu",
+        device=device,
         drafters=[CannedDrafter(spec) for spec in specs],
-        history=TokenHistory(size + 1, MAX_LEN, "cpu"),
-        written=WrittenSlots(list(range(num_drafters)), table.numel(), "cpu"),
+        history=TokenHistory(size + 1, MAX_LEN, device),
+        written=WrittenSlots(list(range(num_drafters)), table.numel(), device),
         plan_stream=None,
         plan_stream_ctx=contextlib.nullcontext(),
         req_to_token_pool=SimpleNamespace(req_to_token=table),
@@ -80,44 +80,68 @@ def stub_worker(num_drafters: int, size: int) -> Any:
 def stub_verify(batch: Any, *, req_to_token_pool: Any, num_draft_tokens: int, **_: Any) -> SimpleNamespace:
     """As run_eagle_verify: slots for all nodes, a path accepted in each tree; the target repeats the drafts up to a
     place that moves with the length."""
-    places = batch.seq_lens.unsqueeze(1) + torch.arange(num_draft_tokens)
+    device = batch.seq_lens.device
+    places = batch.seq_lens.unsqueeze(1) + torch.arange(num_draft_tokens, device=device)
     batch.out_cache_loc = req_to_token_pool.req_to_token[batch.req_pool_indices.unsqueeze(1), places].flatten().long()
     accept_lens = (1 + batch.seq_lens % num_draft_tokens).int()
-    draft = SimpleNamespace(bonus_tokens=torch.ones(len(batch.seq_lens), dtype=torch.int32))
+    draft = SimpleNamespace(bonus_tokens=torch.ones(len(batch.seq_lens), dtype=torch.int32, device=device))
     return SimpleNamespace(
-        next_token_ids=torch.ones(len(batch.seq_lens) * num_draft_tokens, dtype=torch.int32),
+        next_token_ids=torch.ones(len(batch.seq_lens) * num_draft_tokens, dtype=torch.int32, device=device),
         accept_lens=accept_lens,
         new_seq_lens=batch.seq_lens + accept_lens,
         next_draft_input=draft,
     )
 
 
-def decode_steps(num_drafters: int, size: int) -> Callable[[], Any]:
-    """One verify step a call, of `size` requests that the drafters share evenly; contexts go round below MAX_LEN."""
-    from sglang_hetero_spec.worker import hetero_worker
-    from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
+GREEDY = SimpleNamespace(is_all_greedy=True, sampling_seed=None)
 
-    worker = stub_worker(num_drafters, size)
-    reqs = [_request(number, number % num_drafters) for number in range(size)]
-    rows = torch.arange(1, size + 1)
-    lengths = itertools.cycle(torch.full((size,), CONTEXT + step) + torch.arange(size) for step in range(100))
 
-    def step() -> Any:
-        lens = next(lengths)
-        batch = SimpleNamespace(
-            reqs=reqs,
-            req_pool_indices=rows,
+class StubSteps:
+    """One verify step a call, of `size` requests that the drafters share evenly; contexts go round below MAX_LEN.
+
+    in_two: every request has two drafters. sampling_info: as SGLang's batches have it.
+    """
+
+    def __init__(
+        self, num_drafters: int, size: int, device: str = "cpu", *, in_two: bool = False, sampling_info: Any = GREEDY
+    ) -> None:
+        self.worker = stub_worker(num_drafters, size, device)
+        self.sampling_info = sampling_info
+        self.reqs = [_request(number, self._drafters(number, num_drafters, in_two)) for number in range(size)]
+        self._rows = torch.arange(1, size + 1, device=device)
+        self._bonus = torch.ones(size, dtype=torch.int32, device=device)
+        host = [torch.full((size,), CONTEXT + step) + torch.arange(size) for step in range(100)]
+        self._lengths = itertools.cycle([(lens.to(device), lens) for lens in host])
+
+    @staticmethod
+    def _drafters(number: int, num_drafters: int, in_two: bool) -> tuple[int, ...]:
+        first = number % num_drafters
+        return (first, (first + 1) % num_drafters) if in_two else (first,)
+
+    def batch(self) -> SimpleNamespace:
+        from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
+
+        lens, lens_cpu = next(self._lengths)
+        return SimpleNamespace(
+            reqs=self.reqs,
+            req_pool_indices=self._rows,
             seq_lens=lens,
-            seq_lens_cpu=lens,
-            seq_lens_sum=int(lens.sum()),
-            spec_info=HeteroDraftInput(bonus_tokens=torch.ones(size, dtype=torch.int32)),
-            sampling_info=SimpleNamespace(is_all_greedy=True, sampling_seed=None),
+            seq_lens_cpu=lens_cpu,
+            seq_lens_sum=int(lens_cpu.sum()),
+            spec_info=HeteroDraftInput(bonus_tokens=self._bonus),
+            sampling_info=self.sampling_info,
             out_cache_loc=None,
         )
+
+    def __call__(self) -> Any:
+        from sglang_hetero_spec.worker import hetero_worker
+
         usual, hetero_worker.run_eagle_verify = hetero_worker.run_eagle_verify, stub_verify
         try:
-            return worker._decode(batch, None, None)
+            return self.worker._decode(self.batch(), None, None)
         finally:
             hetero_worker.run_eagle_verify = usual
 
-    return step
+
+def decode_steps(num_drafters: int, size: int) -> Callable[[], Any]:
+    return StubSteps(num_drafters, size)

@@ -14,8 +14,8 @@ from sglang_hetero_spec.cuda.transfer import from_host
 if TYPE_CHECKING:
     from sglang_hetero_spec.worker.merge import Proposal
 
-# Columns of a row of the table; two more keep rows aligned.
-_TOKENS, _TOKEN_STRIDE, _PARENTS, _PARENT_STRIDE, _NODES, _NUM_FED = range(6)
+# Columns of a row of the table; three more keep rows aligned.
+_TOKENS, _TOKEN_STRIDE, _PARENTS, _PARENT_STRIDE, _NODES = range(5)
 _COLUMNS = 8
 _INT64_BYTES = 8
 
@@ -24,13 +24,12 @@ _INT64_BYTES = 8
 class DeviceTrees:
     """Merged trees with their layout. b requests, D nodes each; all int64 but the mask.
 
-    tokens, parents: [b, D]; num_fed: [b] (see MergedTree). positions: [b, D], committed tokens included;
+    tokens, parents: [b, D] (see MergedTree). positions: [b, D], committed tokens included;
     next_child, next_sibling: [b, D] (see TreeLayout). mask: bool, flat, as SGLang wants it.
     """
 
     tokens: torch.Tensor
     parents: torch.Tensor
-    num_fed: torch.Tensor
     positions: torch.Tensor
     next_child: torch.Tensor
     next_sibling: torch.Tensor
@@ -58,7 +57,6 @@ def merge_on_device(
     trees = DeviceTrees(
         tokens=wide[0],
         parents=wide[1],
-        num_fed=torch.empty(batch_size, dtype=torch.int64, device=device),
         positions=wide[2],
         next_child=wide[3],
         next_sibling=wide[4],
@@ -70,7 +68,6 @@ def merge_on_device(
         seq_lens.to(torch.int64),
         trees.tokens,
         trees.parents,
-        trees.num_fed,
         trees.positions,
         trees.next_child,
         trees.next_sibling,
@@ -103,7 +100,6 @@ def source_table(proposals: Sequence[Proposal], batch_size: int, width: int) -> 
         table[places, _PARENTS] = parents.data_ptr() + rows * (parents.stride(0) * _INT64_BYTES)
         table[places, _PARENT_STRIDE] = parents.stride(1)
         table[places, _NODES] = tree.width
-        table[places, _NUM_FED] = tree.num_fed
     return table
 
 

@@ -13,7 +13,6 @@ def merge_kernel(
     seq_lens,
     tokens,
     parents,
-    num_fed,
     positions,
     next_child,
     next_sibling,
@@ -27,9 +26,8 @@ def merge_kernel(
     """One program per request: its tree copied to its row, and everything that verification wants to know of it.
 
     table: int64 [b, COLUMNS], a row for each request (`cuda.merge.source_table`): addresses of its proposal's tokens
-        and parents, their strides in elements, nodes (0: no proposal), num_fed.
-    roots, seq_lens: int64 [b]. Outputs as in MergedTree and TreeLayout, positions with the prefix: int64 [b, width];
-        num_fed: int64 [b].
+        and parents, their strides in elements, nodes (0: no proposal).
+    roots, seq_lens: int64 [b]. Outputs as in MergedTree and TreeLayout, positions with the prefix: int64 [b, width].
     mask: uint8, flat: [b, width, width] or, with FULL_MASK, every row behind its prefix (which is left as it is).
     BLOCK, BATCH_BLOCK: powers of two, at least width and b.
     """
@@ -40,7 +38,6 @@ def merge_kernel(
     parent_source = tl.load(entry + 2).to(tl.pointer_type(tl.int64))
     parent_stride = tl.load(entry + 3)
     num_nodes = tl.load(entry + 4)
-    tl.store(num_fed + row, tl.load(entry + 5))
 
     nodes = tl.arange(0, BLOCK)
     inside = nodes < width

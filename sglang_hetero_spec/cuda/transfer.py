@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -17,3 +18,16 @@ def from_host(
     if device.type != "cuda":
         return host.to(device)
     return host.pin_memory().to(device, non_blocking=True)
+
+
+def kept_on_device(values: Sequence[int], device: torch.device, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    """As from_host, for what is the same at many steps (which requests are whose): it is copied once. Nobody may write
+    to it."""
+    # A stream may read only what it has copied itself, or waited for.
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    return _kept(tuple(values), device, dtype, stream)
+
+
+@lru_cache(maxsize=1024)
+def _kept(values: tuple[int, ...], device: torch.device, dtype: torch.dtype, stream: int) -> torch.Tensor:
+    return from_host(values, device, dtype)

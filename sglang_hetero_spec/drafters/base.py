@@ -51,8 +51,7 @@ class DraftBatch:
     newcomer_lens: seq_lens of the newcomers, on the host.
     rids: the requests' names, as `admit` was given them.
     sampler: None where all requests are greedy.
-    drafters: [b] int64 on the device, whose requests they are (numbers in the pool), in ascending order; None where all
-        are the one's own.
+    drafters: whose requests they are (numbers in the pool), in ascending order; None where all are the one's own.
     lag: of the tokens committed last, how many another drafter may have proposed (requests that have two drafters).
     wants_scores: whether the trees are to be merged with another drafter's, by their scores.
     """
@@ -65,7 +64,7 @@ class DraftBatch:
     newcomer_lens: tuple[int, ...] = ()
     rids: tuple[str, ...] = ()
     sampler: Sampler | None = None
-    drafters: torch.Tensor | None = None
+    drafters: tuple[int, ...] | None = None
     lag: int = 0
     wants_scores: bool = False
 

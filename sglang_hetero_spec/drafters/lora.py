@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from sglang_hetero_spec.drafters.base import DraftBatch, DraftModel
 from sglang_hetero_spec.drafters.slots import SlotsDrafter
 from sglang_hetero_spec.drafters.tree import DraftTree
@@ -27,5 +25,5 @@ class LoraDrafter(SlotsDrafter):
 
     def propose(self, batch: DraftBatch) -> DraftTree:
         if batch.drafters is None:
-            batch = replace(batch, drafters=torch.full_like(batch.rows, self.number))
+            batch = replace(batch, drafters=(self.number,) * len(batch.rows))
         return super().propose(batch)

@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import kept_on_device
+
 NO_NODE = -1
 
 
@@ -42,7 +44,8 @@ class DraftLaw:
 
     def select(self, numbers: list[int]) -> DraftLaw:
         """Of these of the b requests."""
-        return replace(self, probs=self.probs[numbers], void=None if self.void is None else self.void[numbers])
+        rows = kept_on_device(numbers, self.probs.device)
+        return replace(self, probs=self.probs[rows], void=None if self.void is None else self.void[rows])
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class DraftTree:
     scores: [b, n] float32, log-probability of the path to each node, or None where nobody asked for it.
     law: of a chain whose drafts were drawn at random; None where they are the drafter's choice.
     num_proposed: drafts of each request where they are not all n - 1 (the rest of the nodes is padding).
+    counts: the same, [b] int64, where only the device knows them.
     is_chain: no node of any request has siblings or is padding; False where that is not known.
     """
 
@@ -66,6 +70,7 @@ class DraftTree:
     law: DraftLaw | None = None
     num_proposed: tuple[int, ...] | None = None
     is_chain: bool = False
+    counts: torch.Tensor | None = None
 
     @property
     def width(self) -> int:
@@ -73,18 +78,22 @@ class DraftTree:
 
     @property
     def proposed(self) -> tuple[int, ...]:
-        """Drafts of each request."""
+        """Drafts of each request; means nothing where there are `counts`."""
         return (self.width - 1,) * self.tokens.shape[0] if self.num_proposed is None else self.num_proposed
 
     def select(self, numbers: list[int]) -> DraftTree:
         """Of these of the b requests."""
+        if numbers == list(range(len(self.tokens))):
+            return self
+        rows = kept_on_device(numbers, self.tokens.device)
         return replace(
             self,
-            tokens=self.tokens[numbers],
-            parents=self.parents[numbers],
-            scores=None if self.scores is None else self.scores[numbers],
+            tokens=self.tokens[rows],
+            parents=self.parents[rows],
+            scores=None if self.scores is None else self.scores[rows],
             law=None if self.law is None else self.law.select(numbers),
             num_proposed=self.num_proposed and tuple(self.num_proposed[number] for number in numbers),
+            counts=None if self.counts is None else self.counts[rows],
         )
 
 

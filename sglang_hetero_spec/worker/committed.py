@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import from_host, kept_on_device
 from sglang_hetero_spec.worker.history import TokenHistory
 
 
@@ -15,7 +16,7 @@ class CommittedTokens:
         self._history = history
 
     def behind(self, rows: torch.Tensor, seq_lens: torch.Tensor, starts: list[int], usual: int) -> list[list[int]]:
-        back = torch.arange(usual - 1, -1, -1, device=seq_lens.device)
+        back = kept_on_device(range(usual - 1, -1, -1), seq_lens.device)
         last = self._history.read(rows.unsqueeze(1), (seq_lens.unsqueeze(1) - back).clamp(min=0))
         packed = torch.cat((seq_lens.unsqueeze(1), last), dim=1).tolist()
         ends = [row[0] + 1 for row in packed]
@@ -25,7 +26,9 @@ class CommittedTokens:
         ]
         long = [i for i, (start, end) in enumerate(zip(starts, ends, strict=True)) if end - start > usual]
         if long:
-            whole = self._history.read_ranges(rows[long], [starts[i] for i in long], [ends[i] for i in long])
+            whole = self._history.read_ranges(
+                rows[from_host(long, rows.device)], [starts[i] for i in long], [ends[i] for i in long]
+            )
             for i, tokens in zip(long, whole, strict=True):
                 new[i] = tokens
         return new

@@ -5,7 +5,7 @@ Long prompts are still read by SGLang's own forward (`read_range`): there the wo
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ class CpuDraftModel(SGLangDraftModel):
         if not self._is_of_group(batch):
             super().catch_up(batch, window)
             return
-        drafters = batch.drafters.tolist()
+        drafters = batch.drafters
         for drafter in {drafters[number] for number in batch.newcomers}:
             own = [place for place, number in enumerate(batch.newcomers) if drafters[number] == drafter]
             newcomers = tuple(batch.newcomers[place] for place in own)
@@ -97,7 +97,7 @@ class CpuDraftModel(SGLangDraftModel):
 
     @torch.no_grad()
     def read_range(
-        self, rows: torch.Tensor, starts: list[int], ends: list[int], writers: torch.Tensor | None = None
+        self, rows: torch.Tensor, starts: list[int], ends: list[int], writers: Sequence[int] | None = None
     ) -> None:
         width = max(end - start for start, end in zip(starts, ends, strict=True))
         num_tokens = len(starts) * width
@@ -120,7 +120,7 @@ class CpuDraftModel(SGLangDraftModel):
                 visible=(kv.columns <= positions.unsqueeze(2)).unsqueeze(1),
             )
             self.llama.read(tokens, kv, None if self.adapters is None else self.adapters.of(writers))
-        self.shared.written.mark(self.drafter if writers is None else writers.unsqueeze(1), read_slots)
+        self.shared.written.mark(self.drafter if writers is None else writers, read_slots)
 
     def _known_ids(self, ids: torch.Tensor) -> torch.Tensor:
         """The target may have ids that the draft model has not."""
@@ -134,7 +134,7 @@ class CpuDraftModel(SGLangDraftModel):
         positions = starts.unsqueeze(1) + torch.arange(window)
         self._open(batch, window)
         slots = self._proposal.slots.gather(1, positions)
-        self.shared.written.mark(self.writers(batch).unsqueeze(1), slots, positions <= batch.seq_lens.unsqueeze(1))
+        self.shared.written.mark(self.writers(batch), slots, positions <= batch.seq_lens.unsqueeze(1))
         ids = self.shared.history.read(batch.rows.unsqueeze(1), positions)
         hidden = self._read(ids, positions, positions, self._up_to(positions))
         root = batch.seq_lens - starts

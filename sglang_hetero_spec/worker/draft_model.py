@@ -6,7 +6,7 @@ drafter (SGLang's STANDALONE holds token i + 1 there: eagle_worker_v2.py, `_draf
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, Forw
 from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
 from sglang.srt.speculative.eagle_utils import default_tree_mask_mode
 
+from sglang_hetero_spec.cuda.transfer import from_host
 from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.tree import NO_NODE, ancestors_of
 from sglang_hetero_spec.worker.history import TokenHistory, ragged_places
@@ -107,9 +108,9 @@ class SGLangDraftModel:
         """Models of equal value read together: any of them for all (drafters.base.DraftModel)."""
         return id(self)
 
-    def writers(self, batch: DraftBatch) -> torch.Tensor:
-        """[b] int64, number of the drafter that reads each request's tokens."""
-        return torch.full_like(batch.rows, self.drafter) if batch.drafters is None else batch.drafters
+    def writers(self, batch: DraftBatch) -> int | tuple[int, ...]:
+        """Number of the drafter that reads the tokens, or of each request's."""
+        return self.drafter if batch.drafters is None else batch.drafters
 
     def adapters_of(self, batch: DraftBatch) -> AtWork | None:
         return None if self.adapters is None else self.adapters.of(batch.drafters)
@@ -118,15 +119,14 @@ class SGLangDraftModel:
         return nullcontext() if self.adapters is None else self.adapters.during(work)
 
     def catch_up(self, batch: DraftBatch, window: int) -> None:
-        newcomers = torch.tensor(batch.newcomers, device=batch.rows.device)
-        rows = batch.rows[newcomers]
+        rows = batch.rows[from_host(batch.newcomers, batch.rows.device)]
         ends = [max(length - window + 1, 0) for length in batch.newcomer_lens]
         slots = self.shared.req_to_token[rows, : max(ends)]
-        writers = self.writers(batch)[newcomers]
-        starts = self.shared.written.leading_run(writers.unsqueeze(1), slots, ends)
+        everyone = batch.drafters or (self.drafter,) * len(batch.rows)
+        writers = [everyone[number] for number in batch.newcomers]
+        starts = self.shared.written.leading_run(writers, slots, ends)
         for members, lo, hi in chunks(starts, ends, CATCH_UP_TOKENS):
-            some = torch.tensor(members, device=rows.device)
-            self.read_range(rows[some], lo, hi, writers[some])
+            self.read_range(rows[from_host(members, rows.device)], lo, hi, [writers[member] for member in members])
 
     def read_window(self, batch: DraftBatch, window: int) -> torch.Tensor:
         if self.graphs is not None:
@@ -136,7 +136,7 @@ class SGLangDraftModel:
         positions = starts.unsqueeze(1) + torch.arange(window, device=starts.device)
         rows = batch.rows.unsqueeze(1)
         slots = self._slots(rows, positions)
-        self.shared.written.mark(self.writers(batch).unsqueeze(1), slots, positions <= batch.seq_lens.unsqueeze(1))
+        self.shared.written.mark(self.writers(batch), slots, positions <= batch.seq_lens.unsqueeze(1))
         root = batch.seq_lens - starts
         forward_batch = self._forward_batch(
             ForwardMode.DRAFT_EXTEND_V2,
@@ -196,11 +196,11 @@ class SGLangDraftModel:
         return F.pad(tokens, (0, more)), F.pad(parents, (0, more), value=NO_NODE)
 
     def read_range(
-        self, rows: torch.Tensor, starts: list[int], ends: list[int], writers: torch.Tensor | None = None
+        self, rows: torch.Tensor, starts: list[int], ends: list[int], writers: Sequence[int] | None = None
     ) -> None:
         """Read the committed tokens [start, end) of each row and keep nothing but their KV.
 
-        writers: [b] int64, the drafter that each row is read by; None: this one.
+        writers: the drafter that each row is read by; None: this one.
         """
         lens = [end - start for start, end in zip(starts, ends, strict=True)]
         flat_rows, positions = ragged_places(rows, starts, lens, rows.device)
@@ -212,13 +212,13 @@ class SGLangDraftModel:
             tokens=self.shared.history.read(flat_rows, positions),
             positions=positions,
             slots=slots,
-            seq_lens=Lens(device=ends_tensor.to(rows.device), host=ends_tensor),
+            seq_lens=Lens(device=from_host(ends_tensor, rows.device), host=ends_tensor),
         )
         forward_batch.extend_num_tokens = sum(lens)
         forward_batch.extend_seq_lens_cpu = lens
         forward_batch.extend_prefix_lens_cpu = list(starts)
-        forward_batch.extend_seq_lens = torch.tensor(lens, dtype=torch.int32).to(rows.device)
-        forward_batch.extend_prefix_lens = torch.tensor(starts, dtype=torch.int32).to(rows.device)
+        forward_batch.extend_seq_lens = from_host(lens, rows.device, torch.int32)
+        forward_batch.extend_prefix_lens = from_host(starts, rows.device, torch.int32)
         forward_batch.extend_start_loc = forward_batch.extend_seq_lens.cumsum(0, dtype=torch.int32)
         forward_batch.extend_start_loc -= forward_batch.extend_seq_lens
         work = None if self.adapters is None else self.adapters.of(writers)
@@ -227,7 +227,8 @@ class SGLangDraftModel:
         if writers is None:
             self.shared.written.mark(self.drafter, slots)
         else:
-            self.shared.written.mark(writers.repeat_interleave(torch.tensor(lens, device=writers.device)), slots)
+            each = [writer for writer, length in zip(writers, lens, strict=True) for _ in range(length)]
+            self.shared.written.mark(each, slots)
 
     def _slots(self, rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         table = self.shared.req_to_token

@@ -13,6 +13,7 @@ import torch
 from sglang.srt.runtime_context import get_parallel
 
 from sglang_hetero_spec.cpu.sampling import draw, filter_probs
+from sglang_hetero_spec.cuda.transfer import kept_on_device
 from sglang_hetero_spec.drafters.tree import finite
 
 if TYPE_CHECKING:
@@ -56,23 +57,27 @@ class DraftSampler:
         return probs if rows is None else torch.where(rows.unsqueeze(1), _only_the_likeliest(probs), probs)
 
     def select(self, numbers: list[int]) -> DraftSampler:
+        if numbers == list(range(len(self.temperatures))):
+            return self
+        rows = kept_on_device(numbers, self.temperatures.device)
+
         def of(values: torch.Tensor | None) -> torch.Tensor | None:
-            return None if values is None else values[numbers]
+            return None if values is None else values[rows]
 
         return replace(
             self,
-            temperatures=self.temperatures[numbers],
+            temperatures=self.temperatures[rows],
             top_ks=of(self.top_ks),
             top_ps=of(self.top_ps),
             min_ps=of(self.min_ps),
-            coins=self.coins[numbers],
+            coins=self.coins[rows],
             certain=of(self.certain),
         )
 
     def likeliest(self, numbers: list[int]) -> DraftSampler:
-        rows = torch.zeros(len(self.temperatures), dtype=torch.bool, device=self.temperatures.device)
-        rows[numbers] = True
-        return replace(self, certain=rows)
+        among = set(numbers)
+        certain = [number in among for number in range(len(self.temperatures))]
+        return replace(self, certain=kept_on_device(certain, self.temperatures.device, torch.bool))
 
 
 def _only_the_likeliest(probs: torch.Tensor) -> torch.Tensor:

@@ -38,15 +38,14 @@ class LlamaGroup:
             (_joined([layer.key_pool for layer in same]), _joined([layer.value_pool for layer in same]))
             for same in layers
         ]
-        self._known: tuple[list[int], GroupedLlama] | None = None
+        self._known: tuple[tuple[int, ...], GroupedLlama] | None = None
 
     @property
     def numbers(self) -> list[int]:
         return list(self._members)
 
-    def of(self, drafters: torch.Tensor) -> GroupedLlama:
-        """For a batch whose requests are of these drafters, [b] int64, those of one drafter next to each other."""
-        numbers = drafters.tolist()
+    def of(self, numbers: tuple[int, ...]) -> GroupedLlama:
+        """For a batch whose requests are of these drafters, those of one drafter next to each other."""
         if self._known is None or self._known[0] != numbers:
             parts = {number: len(list(same)) for number, same in groupby(numbers)}
             models = [self._members[number] for number in parts]

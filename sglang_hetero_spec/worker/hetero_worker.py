@@ -16,7 +16,6 @@ from sglang.srt.speculative.base_spec_worker import BaseSpecWorker
 from sglang.srt.speculative.eagle_worker_common import run_eagle_verify
 from sglang.srt.speculative.spec_utils import draft_tp_context, get_plan_stream, spec_stage_span
 
-from sglang_hetero_spec.cuda.transfer import from_host
 from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
 from sglang_hetero_spec.drafters.registry import build_drafter, build_drafters
 from sglang_hetero_spec.pool import Pool, load_pool, local_folder
@@ -31,11 +30,12 @@ from sglang_hetero_spec.worker.foreign import check_foreign
 from sglang_hetero_spec.worker.graph_setup import capture_pool, capture_verify_widths, has_fixed_width
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.loading import DraftWorkers
-from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, mark_fed
+from sglang_hetero_spec.worker.merge import MergedTree, Proposal, combine_proposals, mark_fed, num_nodes
 from sglang_hetero_spec.worker.merged_input import merged_input
 from sglang_hetero_spec.worker.metrics import build_metrics
 from sglang_hetero_spec.worker.pool_models import PoolModels
 from sglang_hetero_spec.worker.request_state import RequestState, state_of
+from sglang_hetero_spec.worker.shares import Share, ShareRows, gather_shares
 from sglang_hetero_spec.worker.step_record import StepRecord, StepSeconds
 from sglang_hetero_spec.worker.stopwatch import DRAFT_FORWARDS, TimedTarget
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
@@ -48,15 +48,6 @@ if TYPE_CHECKING:
     from sglang.srt.server_args import ServerArgs
 
     from sglang_hetero_spec.cuda.graphs.verify_widths import VerifyWidths
-
-
-@dataclass(frozen=True)
-class Share:
-    """The part of a batch that is drafted for in one call, in this step. places: the requests' places in the batch;
-    drafters: whose they are, for each, drafters that propose together."""
-
-    places: list[int]
-    drafters: list[int]
 
 
 @dataclass(frozen=True)
@@ -198,7 +189,9 @@ class HeteroWorker(BaseSpecWorker):
         rows = batch.req_pool_indices.to(torch.int64)
         roots = batch.spec_info.bonus_tokens.to(torch.int64)
         self.history.record_roots(rows, batch.seq_lens, roots)
-        drafted = self._propose(batch, rows, roots, self._split(batch.reqs))
+        shares = self._split(batch.reqs)
+        gathered = gather_shares(shares, rows, batch.seq_lens, roots, batch.seq_lens_cpu)
+        drafted = self._propose(batch, shares, gathered)
         proposals = combine_proposals([part.proposal for part in drafted], self.pool.widest)
         width = self._verify_width(batch, proposals)
         runner = self._target_worker.model_runner
@@ -211,9 +204,10 @@ class HeteroWorker(BaseSpecWorker):
         self._commit(batch, rows, merged, drafted, result)
         result.next_draft_input = HeteroDraftInput(bonus_tokens=result.next_draft_input.bonus_tokens)
         target_seconds = self._timed_target.watch.seconds - before
+        # SGLang brings these to the host with its own results, sums them per request and sends them to the tokenizer
+        # process (routing_hooks.report_in_meta_info).
+        result.cap_lens = num_nodes(proposals, len(batch.reqs))
         result.hetero = self._record(batch.reqs, drafted, proposals, start, target_seconds)
-        # SGLang sums these per request and sends them to the tokenizer process (routing_hooks.report_in_meta_info).
-        result.cap_lens = torch.tensor([1 + proposed for proposed in result.hetero.num_proposed_drafts])
         return result
 
     def _split(self, reqs: list[Req]) -> list[Share]:
@@ -249,18 +243,14 @@ class HeteroWorker(BaseSpecWorker):
         """That a step can commit."""
         return self.pool.widest if len(state_of(req).drafters) > 1 else drafter.spec.num_draft_tokens
 
-    def _propose(
-        self, batch: ScheduleBatch, rows: torch.Tensor, roots: torch.Tensor, shares: list[Share]
-    ) -> list[Drafted]:
+    def _propose(self, batch: ScheduleBatch, shares: list[Share], gathered: list[ShareRows]) -> list[Drafted]:
         drafted = []
         sampler = draft_sampler(batch, self._max_num_steps) if shares else None
         with spec_stage_span("draft"), draft_tp_context(self._draft_worker.parallel_layout):
-            for share in shares:
+            for share, rows in zip(shares, gathered, strict=True):
                 start, before = time.perf_counter(), DRAFT_FORWARDS.seconds
-                members = from_host(share.places, rows.device)
-                part = self._draft_batch(batch, rows, roots, share, members, sampler)
-                tree = self.drafters[share.drafters[0]].propose(part)
-                proposal = Proposal(share.places, members, share.drafters, tree)
+                tree = self.drafters[share.drafters[0]].propose(self._draft_batch(batch, share, rows, sampler))
+                proposal = Proposal(share.places, rows.members, share.drafters, tree)
                 forward_seconds = DRAFT_FORWARDS.seconds - before
                 drafted.append(Drafted(share, proposal, time.perf_counter() - start, forward_seconds))
         return drafted
@@ -268,10 +258,8 @@ class HeteroWorker(BaseSpecWorker):
     def _draft_batch(
         self,
         batch: ScheduleBatch,
-        rows: torch.Tensor,
-        roots: torch.Tensor,
         share: Share,
-        members: torch.Tensor,
+        rows: ShareRows,
         sampler: DraftSampler | None,
     ) -> DraftBatch:
         states = [state_of(batch.reqs[place]) for place in share.places]
@@ -282,7 +270,6 @@ class HeteroWorker(BaseSpecWorker):
             self._admit(batch.reqs, share, states, newcomers)
             lens = batch.seq_lens if batch.seq_lens_cpu is None else batch.seq_lens_cpu
             newcomer_lens = lens[[share.places[number] for number in newcomers]].tolist()
-        on_cpu = rows.device.type == "cpu"
         in_two = [number for number, state in enumerate(states) if len(state.drafters) > 1]
         if sampler is not None:
             sampler = sampler.select(share.places)
@@ -290,15 +277,15 @@ class HeteroWorker(BaseSpecWorker):
             sampler = sampler.likeliest(in_two) if in_two else sampler
         is_one = len(set(share.drafters)) == 1
         return DraftBatch(
-            rows=rows[members],
-            seq_lens=batch.seq_lens[members],
-            root_tokens=roots[members],
-            seq_lens_cpu=None if on_cpu or batch.seq_lens_cpu is None else batch.seq_lens_cpu[share.places],
+            rows=rows.rows,
+            seq_lens=rows.seq_lens,
+            root_tokens=rows.roots,
+            seq_lens_cpu=rows.seq_lens_cpu,
             newcomers=tuple(newcomers),
             newcomer_lens=tuple(newcomer_lens),
             rids=tuple(_drafting_name(batch.reqs[place]) for place in share.places),
             sampler=sampler,
-            drafters=None if is_one else from_host(share.drafters, rows.device),
+            drafters=None if is_one else tuple(share.drafters),
             lag=max(state.lag for state in states),
             wants_scores=bool(in_two),
         )
@@ -362,7 +349,6 @@ class HeteroWorker(BaseSpecWorker):
     ) -> StepRecord:
         """start: of the step, by time.perf_counter(). proposals: those that were verified."""
         drafters: list[tuple[int, ...]] = [()] * len(reqs)
-        proposed = [0] * len(reqs)
         draft: dict[int, float] = {}
         forward: dict[int, float] = {}
         for part in drafted:
@@ -371,12 +357,11 @@ class HeteroWorker(BaseSpecWorker):
                 draft[drafter] = draft.get(drafter, 0.0) + part.seconds / len(part.share.places)
                 forward[drafter] = forward.get(drafter, 0.0) + part.forward_seconds / len(part.share.places)
         for proposal in proposals:
-            for place, number in zip(proposal.places, proposal.tree.proposed, strict=True):
-                proposed[place] = number
+            for place in proposal.places:
                 in_two = len(drafters[place]) > 1
                 state_of(reqs[place]).lag = proposal.tree.depth if in_two else 0
         seconds = StepSeconds(time.perf_counter() - start, draft, forward, target_seconds)
-        return StepRecord(drafters, proposed, seconds)
+        return StepRecord(drafters, seconds)
 
 
 def _drafting_name(req: Req) -> str:

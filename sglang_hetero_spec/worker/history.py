@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import from_host, kept_on_device
+
 if TYPE_CHECKING:
     from sglang.srt.managers.schedule_batch import ScheduleBatch
 
@@ -47,7 +49,7 @@ class TokenHistory:
         ):
             if self._owners[row] != owner or self._lens[row] < prefix_len:
                 known = torch.tensor(req.full_untruncated_fill_ids[:prefix_len], dtype=torch.int64)
-                self.tokens[row, :prefix_len] = known.to(self.tokens.device)
+                self.tokens[row, :prefix_len] = from_host(known, self.tokens.device)
             self._owners[row] = owner
             self._lens[row] = prefix_len + extend_len
 
@@ -58,7 +60,7 @@ class TokenHistory:
     def record_commit(self, rows: torch.Tensor, seq_lens: torch.Tensor, accept_tokens: torch.Tensor) -> None:
         """accept_tokens: [b, D] int64, the bonus token last among the accepted, anything behind it."""
         width = accept_tokens.shape[1]
-        positions = seq_lens.unsqueeze(1) + torch.arange(1, width + 1, device=seq_lens.device)
+        positions = seq_lens.unsqueeze(1) + kept_on_device(range(1, width + 1), seq_lens.device)
         positions = positions.clamp(max=self.max_len - 1)
         self.tokens[rows.unsqueeze(1), positions] = accept_tokens
 
@@ -71,7 +73,7 @@ class TokenHistory:
         lens = [max(0, end - start) for start, end in zip(starts, ends, strict=True)]
         width = max(lens)
         if width <= _STEP_TOKENS:
-            positions = torch.tensor(starts, device=rows.device).unsqueeze(1) + torch.arange(width, device=rows.device)
+            positions = from_host(starts, rows.device).unsqueeze(1) + kept_on_device(range(width), rows.device)
             found = self.read(rows.unsqueeze(1), positions).tolist()
             return [tokens[:length] for tokens, length in zip(found, lens, strict=True)]
         parts = [self.tokens[row, start:end] for row, start, end in zip(rows.tolist(), starts, ends, strict=True)]
@@ -94,4 +96,4 @@ def ragged_places(
     total = int(ends[-1]) if lens else 0
     positions = torch.arange(total) + offsets.repeat_interleave(lens_tensor)
     members = torch.arange(len(lens)).repeat_interleave(lens_tensor)
-    return rows.to(torch.int64)[members.to(rows.device)], positions.to(device, non_blocking=True)
+    return rows.to(torch.int64)[from_host(members, rows.device)], from_host(positions, torch.device(device))

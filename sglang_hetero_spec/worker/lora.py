@@ -11,7 +11,7 @@ several times what the base's own layer costs (benchmarks/lora_batch.py). Two de
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import from_host, kept_on_device
 from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.worker.lora_weights import FUSED, Adapters, Copies, Product, Stack
 
@@ -50,7 +51,7 @@ class AtWork:
 
     def repeated(self, lens: list[int]) -> AtWork:
         """For batches whose requests have unequal numbers of tokens."""
-        repeats = torch.tensor(lens).to(self.masks[0].device)
+        repeats = from_host(lens, self.masks[0].device)
         masks = [mask.repeat_interleave(repeats, dim=0, output_size=sum(lens)) for mask in self.masks]
         return AtWork(self.products, masks)
 
@@ -107,31 +108,27 @@ class ServedAdapters:
         if not self._on_cpu:
             torch.get_device_module(self._runner.device).synchronize()
 
-    def of(self, drafters: torch.Tensor | None) -> AtWork | None:
-        """Those of a batch whose requests are of these drafters, [b] int64 numbers in the pool; None for the base."""
+    def of(self, drafters: Sequence[int] | None) -> AtWork | None:
+        """Those of a batch whose requests are of these drafters (numbers in the pool); None for the base."""
         if drafters is None or not self.adapters.numbers:
             return None
-        if self._on_cpu:
-            wanted = drafters.tolist()
-            if self._known is None or self._known[0] != wanted:
-                stack = self.adapters.stack(wanted)
-                copies = None if stack is None else stack.copies(wanted)
-                self._known = wanted, self._at_work(stack, drafters, copies)
-        # On a GPU asking who is there would make the host wait: there all adapters are stacked.
-        elif self._known is None or self._known[0] is not drafters:
-            self._known = drafters, self._at_work(self.adapters.stack(self.adapters.numbers), drafters)
+        wanted = tuple(drafters)
+        if self._known is None or self._known[0] != wanted:
+            # On a GPU all are stacked, whoever is there: another stack is other memory, and a copy of it all.
+            stack = self.adapters.stack(wanted if self._on_cpu else self.adapters.numbers)
+            self._known = wanted, None if stack is None else self._at_work(stack, wanted)
         return self._known[1]
 
     def nobody(self, number: int) -> AtWork | None:
         """All adapters, for `number` requests of which none has one; None where there are no adapters."""
-        none = torch.full((number,), -1, device=self._runner.device)
-        return self._at_work(self.adapters.stack(self.adapters.numbers), none)
+        stack = self.adapters.stack(self.adapters.numbers)
+        return None if stack is None else AtWork(stack.products, self._masks(stack, (-1,) * number))
 
-    @staticmethod
-    def _at_work(
-        stack: Stack | None, drafters: torch.Tensor, copies: Mapping[tuple[int, str], Copies] | None = None
-    ) -> AtWork | None:
-        return None if stack is None else AtWork(stack.products, stack.masks(drafters), copies)
+    def _at_work(self, stack: Stack, wanted: tuple[int, ...]) -> AtWork:
+        return AtWork(stack.products, self._masks(stack, wanted), stack.copies(wanted) if self._on_cpu else None)
+
+    def _masks(self, stack: Stack, wanted: tuple[int, ...]) -> list[torch.Tensor]:
+        return stack.masks(kept_on_device(wanted, torch.device(self._runner.device)))
 
     @contextmanager
     def during(self, work: AtWork | None) -> Iterator[None]:

@@ -11,7 +11,7 @@ own instead (`Bank.gather`), and two batched products replace the three calls.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,7 +151,7 @@ class Stack:
     dtype: torch.dtype
     banks: Mapping[tuple[int, str], Bank]
 
-    def copies(self, drafters: list[int]) -> dict[tuple[int, str], Copies] | None:
+    def copies(self, drafters: Sequence[int]) -> dict[tuple[int, str], Copies] | None:
         """For a batch whose requests are of these drafters; None where they would be large."""
         size = sum(bank.bytes_per_request for bank in self.banks.values()) * len(drafters)
         if not self.banks or size > SMALL_COPIES:

@@ -42,7 +42,7 @@ def merged_input(
         raise ValueError(f"HETERO does not know the tree mask {place.mode!r} of this attention backend.")
     mask = _room(place, roots.shape[0], width, full_mask, roots.device)
     trees = merge_on_device(roots, batch.seq_lens, proposals, width, mask, full_mask)
-    merged = merged_tree(trees.tokens, trees.parents, trees.num_fed, proposals, vocab_size)
+    merged = merged_tree(trees.tokens, trees.parents, proposals, vocab_size)
     return merged, verify_input(merged, trees, mask, in_parts=place.in_parts)
 
 

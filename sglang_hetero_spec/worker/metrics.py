@@ -54,21 +54,22 @@ class DrafterMetrics:
         self._routed.labels(drafter=route.drafter, source=route.source).inc()
 
     def count_step(self, result: GenerationBatchResult, reqs: list[Req]) -> None:
-        """result.hetero: StepRecord; result.num_correct_drafts_per_req_cpu: one number per request.
+        """result.hetero: StepRecord; result.num_correct_drafts_per_req_cpu: one number per request; result.cap_lens:
+        nodes verified, root included, on the host by now.
 
         Under overlap scheduling a step may hold requests that ended while it was under way; SGLang does not count
         them in meta_info, so they do not count here either.
         """
         sums: dict[tuple[int, ...], list[int]] = {}
         record = result.hetero
-        for req, drafters, proposed, correct in zip(
-            reqs, record.drafters, record.num_proposed_drafts, result.num_correct_drafts_per_req_cpu, strict=True
+        for req, drafters, nodes, correct in zip(
+            reqs, record.drafters, result.cap_lens.tolist(), result.num_correct_drafts_per_req_cpu, strict=True
         ):
             if req.is_retracted or req.finished():
                 continue
             row = sums.setdefault(drafters, [0, 0, 0])
             row[0] += 1
-            row[1] += proposed
+            row[1] += nodes - 1
             row[2] += correct
         for drafters, (steps, proposed, correct) in sums.items():
             name = "+".join(self._names[drafter] for drafter in drafters) or NOBODY

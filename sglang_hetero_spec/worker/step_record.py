@@ -33,11 +33,7 @@ class StepSeconds:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One entry per request of the batch. drafters: numbers in the pool of those who drafted: none, one or two.
-
-    num_proposed_drafts: draft tokens verified, without the root.
-    """
+    """drafters: of each request of the batch the numbers in the pool of those who drafted: none, one or two."""
 
     drafters: list[tuple[int, ...]]
-    num_proposed_drafts: list[int]
     seconds: StepSeconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode
 from sglang.srt.speculative.eagle_info import EagleVerifyInput
 from sglang.srt.speculative.eagle_utils import default_tree_mask_mode
 
+from sglang_hetero_spec.cuda.transfer import kept_on_device
 from sglang_hetero_spec.drafters.tree import TreeLayout, chain_layout, lay_out
 from sglang_hetero_spec.worker.merge import MergedLaw, MergedTree
 
@@ -54,7 +56,7 @@ def build_verify_input(merged: MergedTree, batch: ScheduleBatch, target_runner: 
     """merged: trees of the whole batch; batch.seq_lens: [b], committed tokens without the root."""
     batch_size, width = merged.tokens.shape
     if merged.is_full_chain:
-        layout = _expand(chain_layout(width, merged.tokens.device), batch_size)
+        layout = chain_layouts(batch_size, width, merged.tokens.device)
     else:
         layout = lay_out(merged.parents)
     place = mask_place(batch, width, target_runner)
@@ -66,7 +68,7 @@ def build_verify_input(merged: MergedTree, batch: ScheduleBatch, target_runner: 
 def verify_input(merged: MergedTree, layout: Links, mask: torch.Tensor, in_parts: bool) -> HeteroVerifyInput:
     """layout: positions with the committed tokens. mask: flat, as the attention backend wants it."""
     batch_size, width = merged.tokens.shape
-    numbers = torch.arange(batch_size * width, device=merged.tokens.device).view(batch_size, width)
+    numbers = kept_on_device(range(batch_size * width), merged.tokens.device).view(batch_size, width)
     return HeteroVerifyInput(
         draft_token=merged.tokens.flatten(),
         custom_mask=mask,
@@ -108,12 +110,15 @@ def irregular_tree_input(
     )
 
 
-def _expand(layout: TreeLayout, batch_size: int) -> TreeLayout:
+@lru_cache(maxsize=256)
+def chain_layouts(batch_size: int, width: int, device: torch.device) -> TreeLayout:
+    """Of as many chains. The same tensors every time: nobody writes to them."""
+    layout = chain_layout(width, device)
     return TreeLayout(
-        positions=layout.positions.expand(batch_size, -1),
-        ancestors=layout.ancestors.expand(batch_size, -1, -1),
-        next_child=layout.next_child.expand(batch_size, -1),
-        next_sibling=layout.next_sibling.expand(batch_size, -1),
+        positions=layout.positions,
+        ancestors=layout.ancestors.repeat(batch_size, 1, 1),
+        next_child=layout.next_child.repeat(batch_size, 1),
+        next_sibling=layout.next_sibling.repeat(batch_size, 1),
     )
 
 

@@ -12,15 +12,20 @@ from collections.abc import Sequence
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import from_host, kept_on_device
+
 NOBODY = -1
 
 
 class WrittenSlots:
-    """writers: [num_pools, num_slots] int16, number of the drafter or NOBODY."""
+    """writers: [num_pools, num_slots] int16, number of the drafter or NOBODY.
+
+    Drafters are numbers on the host: one, or one for each row of `slots`.
+    """
 
     def __init__(self, kv_pools: Sequence[int], num_slots: int, device: torch.device | str) -> None:
         """kv_pools: of each drafter, the number of its KV pool."""
-        self._pools = torch.tensor(kv_pools, device=device)
+        self._pools = list(kv_pools)
         num_pools = max(kv_pools, default=-1) + 1
         self.writers = torch.full((num_pools, num_slots), NOBODY, dtype=torch.int16, device=device)
 
@@ -30,23 +35,42 @@ class WrittenSlots:
 
     def add(self, kv_pool: int) -> None:
         """One more drafter, the last one, which writes into a KV pool that others have too."""
-        self._pools = torch.cat((self._pools, self._pools.new_tensor([kv_pool])))
+        self._pools.append(kv_pool)
 
     def clear(self, slots: torch.Tensor) -> None:
         """The target has written `slots` anew: no drafter has."""
         self.writers.index_fill_(1, slots.flatten(), NOBODY)
 
-    def mark(self, drafter: int | torch.Tensor, slots: torch.Tensor, written: torch.Tensor | None = None) -> None:
-        """Drafter (a number, or some that broadcast with `slots`) has written there; nobody where not `written`."""
-        writer = torch.as_tensor(drafter, device=slots.device).to(torch.int16)
+    def mark(self, drafters: int | Sequence[int], slots: torch.Tensor, written: torch.Tensor | None = None) -> None:
+        """They have written there; nobody where not `written`."""
+        writer = self._beside(drafters, slots, torch.int16)
         if written is not None:
-            writer = torch.where(written, writer, NOBODY)
-        self.writers[self._pools[drafter], slots] = writer
+            writer = torch.where(written, writer, kept_on_device((NOBODY,), slots.device, torch.int16))
+        pool = self._pool(drafters, slots)
+        if isinstance(pool, int):
+            self.writers[pool][slots] = writer
+        else:
+            self.writers[pool, slots] = writer
 
-    def leading_run(self, drafter: int | torch.Tensor, slots: torch.Tensor, lens: list[int]) -> list[int]:
-        """How many of each request's first tokens the drafter has read. slots: [b, >= max(lens)]; drafter: a number,
-        or [b, 1]. Syncs."""
-        bounds = torch.tensor(lens, device=slots.device)
+    def leading_run(self, drafters: int | Sequence[int], slots: torch.Tensor, lens: list[int]) -> list[int]:
+        """How many of each request's first tokens the drafter has read. slots: [b, >= max(lens)]. Syncs."""
+        bounds = from_host(lens, slots.device)
         inside = torch.arange(slots.shape[1], device=slots.device) < bounds.unsqueeze(1)
-        written = (self.writers[self._pools[drafter], slots.long()] == drafter) & inside
+        found = self.writers[self._pool(drafters, slots), slots.long()]
+        written = (found == self._beside(drafters, slots, torch.int16)) & inside
         return written.int().cumprod(dim=1).sum(dim=1).tolist()
+
+    def _pool(self, drafters: int | Sequence[int], slots: torch.Tensor) -> int | torch.Tensor:
+        if isinstance(drafters, int):
+            return self._pools[drafters]
+        pools = [self._pools[number] for number in drafters]
+        return pools[0] if len(set(pools)) == 1 else self._beside(pools, slots, torch.int64)
+
+    @staticmethod
+    def _beside(numbers: int | Sequence[int], slots: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """In a shape that broadcasts with the slots."""
+        if isinstance(numbers, int):
+            return kept_on_device((numbers,), slots.device, dtype)
+        # Ranges of prompts are never the same twice.
+        place = kept_on_device if slots.dim() > 1 else from_host
+        return place(numbers, slots.device, dtype).view(-1, *[1] * (slots.dim() - 1))

@@ -56,7 +56,7 @@ class AdaptedModel(FakeDraftModel):
         return self._adapted(batch, [self.kv[row][end] for row, end in zip(batch.rows.tolist(), ends, strict=True)])
 
     def _adapted(self, batch: DraftBatch, contexts: list[tuple[int, ...]]) -> torch.Tensor:
-        numbers = [BASE] * len(contexts) if batch.drafters is None else batch.drafters.tolist()
+        numbers = [BASE] * len(contexts) if batch.drafters is None else batch.drafters
         return torch.tensor(
             [self.adapted.models[number].logits(context) for number, context in zip(numbers, contexts, strict=True)]
         )
@@ -146,7 +146,7 @@ def lora(num_requests: int, num_steps: int = 2) -> Kind:
     numbers = [(BASE, *ADAPTERS)[number % 3] for number in range(num_requests)]
     model = AdaptedModel(Adapted((BASE, *ADAPTERS)), _texts(num_requests))
     drafter = LoraDrafter(_spec("lora", num_steps), model, number=ADAPTERS[0])
-    return Kind(drafter, num_requests, drafters=torch.tensor(numbers), model=model)
+    return Kind(drafter, num_requests, drafters=tuple(numbers), model=model)
 
 
 def sorted_exits(num_requests: int, num_steps: int = 2) -> Kind:

@@ -149,7 +149,7 @@ def decide(seed: int) -> dict[str, Any]:
         "depth": merged.depth,
         "tokens": merged.tokens.tolist(),
         "parents": merged.parents.tolist(),
-        "num_fed": merged.num_fed.tolist(),
+        "num_fed": list(merged.num_fed),
     }
 
 

@@ -32,7 +32,7 @@ class World:
     def batch(self, places: list[int], drafters: list[int] | None) -> DraftBatch:
         rows, lens = self.rows[places], torch.tensor(LENS)[places]
         batch = DraftBatch(rows, lens, self.history.read(rows, lens))
-        return batch if drafters is None else replace(batch, drafters=torch.tensor(drafters))
+        return batch if drafters is None else replace(batch, drafters=tuple(drafters))
 
 
 def make_world(kind: str) -> World:

@@ -65,7 +65,7 @@ class LoraBench(Bench):
         from dataclasses import replace
 
         self.drafter.adapters = self._served
-        return replace(super().batch(lens), drafters=torch.tensor(self.numbers))
+        return replace(super().batch(lens), drafters=tuple(self.numbers))
 
     def expected_of(self, number: int, ids: list[int]) -> torch.Tensor:
         with torch.no_grad():
@@ -113,7 +113,7 @@ def test_hooks_add_to_sglangs_layers_what_peft_adds(world: World, small: int, mo
     monkeypatch.setattr(lora_weights, "SMALL_MATRIX", small)
     served = world.served(1, 2, 3, 5)
     drafters, lens = [2, 0, 3, 5], [2, 1, 3, 1]
-    work = served.of(torch.tensor(drafters)).repeated(lens)
+    work = served.of(drafters).repeated(lens)
     owners = [number for number, length in zip(drafters, lens, strict=True) for _ in range(length)]
     for layer in range(2):
         ours, hidden = world.runner.model.model.layers[layer], torch.randn(7, 32)
@@ -144,7 +144,7 @@ def test_mlps_that_sglang_made_larger(world: World, small: int, monkeypatch: pyt
     runner = fused_runner(world.base, extra=16)
     served = world.served(1, 2, runner=runner)
     mlp, hidden, wide = runner.model.model.layers[0].mlp, torch.randn(2, 32), torch.randn(2, 48)
-    with served.during(served.of(torch.tensor([2, 1]))), torch.no_grad():
+    with served.during(served.of([2, 1])), torch.no_grad():
         gate, up = mlp.gate_up_proj(hidden)[0].chunk(2, dim=-1)
         down = mlp.down_proj(torch.nn.functional.pad(wide, (0, 16)))[0]
         for token, number in enumerate((2, 1)):
@@ -158,23 +158,23 @@ def test_mlps_that_sglang_made_larger(world: World, small: int, monkeypatch: pyt
 def test_a_stack_has_the_adapters_of_its_batch_and_no_other(world: World) -> None:
     served = world.served(1, 2, 3)
     assert served.of(None) is None
-    assert served.of(torch.tensor([0, 0, 9])) is None
-    work = served.of(torch.tensor([3, 0, 1]))
+    assert served.of([0, 0, 9]) is None
+    work = served.of([3, 0, 1])
     assert {mask.shape[1] for mask in work.masks} == {3 * 12, 12, 2 * 12}
-    assert served.of(torch.tensor([3, 0, 1])) is work, "the same requests once more"
+    assert served.of([3, 0, 1]) is work, "the same requests once more"
     served.remove(3)
-    work = served.of(torch.tensor([3, 0, 1]))
+    work = served.of([3, 0, 1])
     assert {mask.shape[1] for mask in work.masks} == {3 * 4, 4, 2 * 4}
     served.add(3, world.folders[2], 1.0)
-    assert served.of(torch.tensor([3])).masks[0].shape[1] == 2 * 2  # q and v
+    assert served.of([3]).masks[0].shape[1] == 2 * 2  # q and v
     served.remove(1), served.remove(2), served.remove(3)
-    assert served.of(torch.tensor([3, 1])) is None and served.adapters.num_bytes == 0
+    assert served.of([3, 1]) is None and served.adapters.num_bytes == 0
 
 
 def test_graphs_that_know_no_adapters_are_set_aside(world: World) -> None:
     served = world.served(1)
     world.runner.prefill_cuda_graph_runner = "graphs"
-    with served.during(served.of(torch.tensor([1]))):
+    with served.during(served.of([1])):
         assert world.runner.prefill_cuda_graph_runner is None
     with served.during(None):
         assert world.runner.prefill_cuda_graph_runner == "graphs"

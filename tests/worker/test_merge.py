@@ -39,8 +39,8 @@ def random_proposals(rng: random.Random, roots: list[int]) -> list[Proposal]:
 
 
 def fields(merged: MergedTree) -> tuple:
-    tensors = (merged.tokens, merged.parents, merged.num_fed)
-    return (*(tensor.tolist() for tensor in tensors), merged.depth, merged.is_chain, merged.is_full_chain)
+    numbers = (merged.num_fed, merged.depth, merged.is_chain, merged.is_full_chain)
+    return (merged.tokens.tolist(), merged.parents.tolist(), *numbers)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -86,7 +86,7 @@ def test_one_drafter_for_all_is_the_identity() -> None:
     tree = draft_tree(rng, roots, 6)
     merged = merge_trees(torch.tensor(roots), [proposal(1, range(3), tree)], 6)
     assert torch.equal(merged.tokens, tree.tokens) and torch.equal(merged.parents, tree.parents)
-    assert merged.num_fed.tolist() == [tree.num_fed] * 3
+    assert merged.num_fed == (tree.num_fed,) * 3
     assert merged.depth == tree.depth
 
 

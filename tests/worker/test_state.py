@@ -133,7 +133,7 @@ def test_leading_runs_are_those_of_a_set_of_slots(seed: int, kv_pools: list[int]
             truth[drafter].update(slot for slot, flag in zip(slots, flags, strict=True) if flag)
         else:
             drafters = [rng.randrange(num_drafters) for _ in slots]
-            written.mark(torch.tensor(drafters), tensor)
+            written.mark(drafters, tensor)
             for drafter, slot in zip(drafters, slots, strict=True):
                 overwrite(drafter, [slot])
                 truth[drafter].add(slot)
@@ -146,7 +146,7 @@ def test_leading_runs_are_those_of_a_set_of_slots(seed: int, kv_pools: list[int]
             want.append(next(missing, length))
         slots = torch.tensor(table, dtype=torch.int32)[:, : max(lens)]
         assert written.leading_run(drafter, slots, lens) == want
-        assert written.leading_run(torch.full((4, 1), drafter), slots, lens) == want
+        assert written.leading_run([drafter] * 4, slots, lens) == want
 
 
 PENALTIES = {

@@ -69,7 +69,7 @@ def check(roots: list[int], lens: list[int], proposals: list[Proposal], width: i
     positions = layout.positions + torch.tensor(lens).unsqueeze(1)
     for full_mask in (False, True):
         got = merged_by_kernel(roots, lens, proposals, width, full_mask)
-        for name in ("tokens", "parents", "num_fed"):
+        for name in ("tokens", "parents"):
             assert torch.equal(getattr(got, name), getattr(want, name)), name
         assert torch.equal(got.positions, positions)
         assert torch.equal(got.next_child, layout.next_child)
