@@ -111,12 +111,18 @@ class StubSteps:
         self._rows = torch.arange(1, size + 1, device=device)
         self._bonus = torch.ones(size, dtype=torch.int32, device=device)
         host = [torch.full((size,), CONTEXT + step) + torch.arange(size) for step in range(100)]
-        self._lengths = itertools.cycle([(lens.to(device), lens) for lens in host])
+        self._first_cycle = [(lens.to(device), lens) for lens in host]
+        self._lengths = itertools.cycle(self._first_cycle)
 
     @staticmethod
     def _drafters(number: int, num_drafters: int, in_two: bool) -> tuple[int, ...]:
         first = number % num_drafters
         return (first, (first + 1) % num_drafters) if in_two else (first,)
+
+    def keep(self, size: int) -> None:
+        """Only the first of them go on."""
+        self.reqs, self._rows, self._bonus = self.reqs[:size], self._rows[:size], self._bonus[:size]
+        self._lengths = itertools.cycle([(lens[:size], host[:size]) for lens, host in self._first_cycle])
 
     def batch(self) -> SimpleNamespace:
         from sglang_hetero_spec.worker.draft_input import HeteroDraftInput

@@ -26,7 +26,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 import sglang_hetero_spec
 
 DEVICE = torch.device("cuda", 0)
-PACKAGE = str(Path(sglang_hetero_spec.__file__).parent)
+REPOSITORY = tuple(
+    str(Path(sglang_hetero_spec.__file__).parents[1] / part) + "/"
+    for part in ("sglang_hetero_spec", "benchmarks", "tests")
+)
 
 # What a wait is about.
 TO_HOST = "copy to the host"
@@ -208,17 +211,14 @@ def _has_open_shape(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 def _place() -> str:
-    """`file.function` of the innermost frame of the package that is at work; else of the test's."""
+    """`file.function` of the innermost frame of this repository: ours, or of what stands in for others' code."""
     frame: FrameType | None = sys._getframe(1)
-    fallback = "?"
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith(PACKAGE):
+        if code.co_filename.startswith(REPOSITORY) and code.co_filename != __file__:
             return f"{Path(code.co_filename).stem}.{code.co_qualname.replace('.<locals>', '')}"
-        if fallback == "?" and "/tests/" in code.co_filename and code.co_filename != __file__:
-            fallback = f"{Path(code.co_filename).stem}.{code.co_qualname.replace('.<locals>', '')}"
         frame = frame.f_back
-    return fallback
+    return "?"
 
 
 class _Watching(TorchDispatchMode):
