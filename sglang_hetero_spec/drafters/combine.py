@@ -89,7 +89,9 @@ def _best(union: _Union, width: int, depth: int) -> DraftTree:
 
 def _scores(tree: DraftTree) -> torch.Tensor:
     """float32 [b, n], never above the parent's; -inf for padding."""
-    if tree.scores is None:
+    if tree.scores is None and tree.is_chain:
+        scores = (kept_on_device(range(tree.width), tree.tokens.device) * _LOG_RATE).expand(tree.tokens.shape)
+    elif tree.scores is None:
         scores = ancestors_of(tree.parents)[1] * _LOG_RATE
     else:
         scores, above = tree.scores.float(), tree.parents.clamp(min=0)

@@ -7,11 +7,13 @@ device, as SGLang's NGRAM makes it.
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import from_host
 from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
+from sglang_hetero_spec.drafters.sequences import Committed
 from sglang_hetero_spec.drafters.tree import NO_NODE, DraftTree
 from sglang_hetero_spec.ngram.corpus import Corpus
 from sglang_hetero_spec.ngram.drafting import Drafting
@@ -25,12 +27,6 @@ _USUAL = 16
 _IN_FLIGHT = 256
 
 T = TypeVar("T", int, float)
-
-
-class Committed(Protocol):
-    def behind(self, rows: torch.Tensor, seq_lens: torch.Tensor, starts: list[int], usual: int) -> list[list[int]]:
-        """The committed tokens of each request from token `starts[i]` to the root. One copy to the host brings up to
-        `usual` of each. rows, seq_lens: [b], as in DraftBatch."""
 
 
 class NgramDrafter(Drafter):
@@ -66,13 +62,13 @@ def as_tree(grown: list[Grown], root_tokens: torch.Tensor, width: int, wants_sco
     tokens = [_padded(0, one.tokens, 0, width) for one in grown]
     parents = [_padded(NO_NODE, one.parents, NO_NODE, width) for one in grown]
     scores = [_padded(0.0, one.scores, 0.0, width) for one in grown]
-    both = torch.tensor([tokens, parents], device=root_tokens.device)
+    both = from_host(torch.tensor([tokens, parents]), root_tokens.device)
     return DraftTree(
         tokens=torch.where(both[1] == NO_NODE, root_tokens.unsqueeze(1), both[0]),
         parents=both[1],
         depth=max(one.depth for one in grown),
         num_fed=0,
-        scores=torch.tensor(scores, device=root_tokens.device) if wants_scores else None,
+        scores=from_host(scores, root_tokens.device, torch.float32) if wants_scores else None,
         num_proposed=None if min(counts) == width - 1 else counts,
         is_chain=all(one.depth == width - 1 for one in grown),
     )

@@ -13,8 +13,9 @@ from typing import Protocol
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import from_host, kept_on_device
 from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
-from sglang_hetero_spec.drafters.sequences import Sequences
+from sglang_hetero_spec.drafters.sequences import FedRow, Sequences
 from sglang_hetero_spec.drafters.tree import NO_NODE, DraftTree
 from sglang_hetero_spec.pool import DrafterSpec
 from sglang_hetero_spec.vocab.boundary import CONTEXT_TOKENS
@@ -65,11 +66,12 @@ class Reading:
 @dataclass(frozen=True)
 class OwnBatch:
     """The requests of a batch that can be drafted for, k of b. batch: in own rows, with own lengths; roots: [k] target
-    ids."""
+    ids; rows: the own rows on the host."""
 
     readings: list[Reading]
     batch: DraftBatch
     roots: torch.Tensor
+    rows: list[int]
 
 
 class OwnVocabDrafter(Drafter):
@@ -107,9 +109,12 @@ class OwnVocabDrafter(Drafter):
         return tree if len(numbers) == len(readings) else _among(tree, numbers, batch.root_tokens)
 
     def _take_commits(self, batch: DraftBatch, readings: list[Reading]) -> None:
-        ends = [length + 1 for length in batch.seq_lens.tolist()]
         starts = [reading.num_seen for reading in readings]
-        for reading, new in zip(readings, self.sequences.committed(batch.rows, starts, ends), strict=True):
+        fed = {id(reading.fed.fed): reading.fed.fed for reading in readings if isinstance(reading.fed, FedRow)}
+        # More than one where the batch has changed: the others are asked for one by one.
+        first = next(iter(fed.values()), None)
+        found = self.sequences.committed(batch.rows, batch.seq_lens, starts, first)
+        for reading, new in zip(readings, found, strict=True):
             reading.take(new)
 
     def _has_room(self, rid: str, reading: Reading, busy: Sequence[str]) -> bool:
@@ -132,19 +137,20 @@ class OwnVocabDrafter(Drafter):
         numbers_of = [
             [row, len(r.history.tokens) - 1, r.history.tokens[-1]] for row, r in zip(rows, readings, strict=True)
         ]
-        own_rows, lens, last = torch.tensor(numbers_of).T
-        device = batch.rows.device
+        host = torch.tensor(numbers_of).T.contiguous()
+        own_rows, lens, last = from_host(host, batch.rows.device)
         is_all = len(numbers) == len(batch.rids)
         own = DraftBatch(
-            rows=own_rows.to(device),
-            seq_lens=lens.to(device),
-            root_tokens=last.to(device),
-            seq_lens_cpu=None if batch.seq_lens_cpu is None else lens,
+            rows=own_rows,
+            seq_lens=lens,
+            root_tokens=last,
+            seq_lens_cpu=None if batch.seq_lens_cpu is None else host[1],
             rids=batch.rids if is_all else tuple(batch.rids[i] for i in numbers),
             sampler=batch.sampler if is_all or batch.sampler is None else batch.sampler.select(numbers),
             wants_scores=batch.wants_scores,
         )
-        return OwnBatch(readings, own, batch.root_tokens if is_all else batch.root_tokens[numbers])
+        roots = batch.root_tokens if is_all else batch.root_tokens[kept_on_device(numbers, batch.rows.device)]
+        return OwnBatch(readings, own, roots, rows)
 
     def _write(self, rows: list[int], readings: list[Reading]) -> None:
         at: list[int] = []
@@ -163,7 +169,7 @@ class OwnVocabDrafter(Drafter):
         lens = [len(reading.history.tokens) for reading in own.readings]
         behind = [i for i, reading in enumerate(own.readings) if lens[i] - reading.num_read > MAX_WINDOW]
         if behind:
-            rows = own.batch.rows[behind].tolist()
+            rows = [own.rows[i] for i in behind]
             self.sequences.read_range(rows, [own.readings[i].num_read for i in behind], [lens[i] - 1 for i in behind])
             for i in behind:
                 own.readings[i].num_read = lens[i] - 1
@@ -188,20 +194,21 @@ def nothing(root_tokens: torch.Tensor, width: int) -> DraftTree:
 def _among(tree: DraftTree, numbers: list[int], root_tokens: torch.Tensor) -> DraftTree:
     """The trees of some requests of a batch, and the root alone for the others. numbers: theirs, [k]."""
     wide = nothing(root_tokens, tree.width)
-    wide.tokens[numbers], wide.parents[numbers] = tree.tokens, tree.parents
+    rows = kept_on_device(numbers, root_tokens.device)
+    wide.tokens[rows], wide.parents[rows] = tree.tokens, tree.parents
     proposed = [0] * len(root_tokens)
     for number, count in zip(numbers, tree.proposed, strict=True):
         proposed[number] = count
     scores = None
     if tree.scores is not None:
         scores = tree.scores.new_zeros(len(root_tokens), tree.width)
-        scores[numbers] = tree.scores
+        scores[rows] = tree.scores
     law = tree.law
     if law is not None:
         probs = law.probs.new_zeros(len(root_tokens), *law.probs.shape[1:])
-        probs[numbers] = law.probs
+        probs[rows] = law.probs
         void = None if law.void is None else law.void.new_zeros(len(root_tokens), law.void.shape[1])
         if void is not None:
-            void[numbers] = law.void
+            void[rows] = law.void
         law = replace(law, probs=probs, void=void)
     return replace(wide, depth=tree.depth, num_fed=tree.num_fed, law=law, num_proposed=tuple(proposed), scores=scores)

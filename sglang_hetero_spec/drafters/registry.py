@@ -10,9 +10,9 @@ import torch
 from sglang_hetero_spec.drafters.base import Drafter, DraftModel
 from sglang_hetero_spec.drafters.growing import chain_room
 from sglang_hetero_spec.drafters.lora import LoraDrafter
-from sglang_hetero_spec.drafters.ngram import Committed, NgramDrafter
+from sglang_hetero_spec.drafters.ngram import NgramDrafter
 from sglang_hetero_spec.drafters.none import NoneDrafter
-from sglang_hetero_spec.drafters.sequences import Sequences
+from sglang_hetero_spec.drafters.sequences import Committed, Sequences
 from sglang_hetero_spec.drafters.slem import SlemDrafter
 from sglang_hetero_spec.drafters.slrs import SlrsDrafter, psi_plan, slrs_room
 from sglang_hetero_spec.drafters.sorted import SortedDrafter, SortedModel

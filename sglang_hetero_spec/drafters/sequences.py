@@ -2,12 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 import torch
 
 from sglang_hetero_spec.drafters.base import DraftModel
+
+
+class Committed(Protocol):
+    def behind(
+        self, rows: torch.Tensor, seq_lens: torch.Tensor, starts: list[int], usual: int, fed: Fed | None = None
+    ) -> list[list[int]]:
+        """The committed tokens of each request from token `starts[i]` to the root. One copy to the host brings up to
+        `usual` of each, and what was `fed`. rows, seq_lens: [b], as in DraftBatch."""
+
+
+class Fed:
+    """Draft tokens [k, n] that were proposed and read; brought to the host when they are next looked at, together."""
+
+    def __init__(self, tokens: torch.Tensor) -> None:
+        self.tokens = tokens
+        self._rows: list[list[int]] | None = None
+
+    def arrive(self, flat: list[int]) -> None:
+        number, width = self.tokens.shape
+        self._rows = [flat[i * width : (i + 1) * width] for i in range(number)]
+
+    @property
+    def rows(self) -> list[list[int]]:
+        if self._rows is None:
+            self._rows = self.tokens.tolist()
+        return self._rows
+
+
+class FedRow(Sequence[int]):
+    """Those of one request."""
+
+    def __init__(self, fed: Fed, row: int) -> None:
+        self.fed, self._row = fed, row
+
+    def __len__(self) -> int:
+        return self.fed.tokens.shape[1]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.fed.rows[self._row])
+
+    def __getitem__(self, index: int) -> int:  # type: ignore[override]
+        return self.fed.rows[self._row][index]
 
 
 class Sequences(Protocol):
@@ -38,5 +80,8 @@ class Sequences(Protocol):
     def read_range(self, rows: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> None:
         """Write the KV of the tokens [start, end) of each row."""
 
-    def committed(self, rows: torch.Tensor, starts: Sequence[int], ends: Sequence[int]) -> list[list[int]]:
-        """The target's tokens [start, end) of requests. rows: [b], theirs in SGLang's table."""
+    def committed(
+        self, rows: torch.Tensor, seq_lens: torch.Tensor, starts: list[int], fed: Fed | None
+    ) -> list[list[int]]:
+        """The target's tokens of requests from `starts` to the root. rows, seq_lens: [b], as in DraftBatch. One copy to
+        the host brings them, and what was `fed`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import from_host
 from sglang_hetero_spec.drafters.growing import chain_room
 from sglang_hetero_spec.drafters.opening import Chooser, Opening
 from sglang_hetero_spec.drafters.own_vocab import OwnBatch, OwnVocabDrafter, Reading
@@ -77,7 +78,7 @@ def _as_tree(found: list[Candidates], roots: torch.Tensor, width: int) -> DraftT
     for each in found:
         missing = width - len(each.tokens)
         nodes.append([[*each.tokens, *[each.tokens[0]] * missing], [*each.parents, *[NO_NODE] * missing]])
-    tokens, parents = torch.tensor(nodes, device=roots.device).unbind(1)
+    tokens, parents = from_host(torch.tensor(nodes), roots.device).unbind(1)
     return DraftTree(
         tokens=tokens,
         parents=parents,

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import from_host
 from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.own_vocab import OwnBatch, OwnVocabDrafter
 from sglang_hetero_spec.drafters.sequences import Sequences
@@ -68,9 +69,9 @@ class SlrsDrafter(OwnVocabDrafter):
     def _read_drafts(self, own: OwnBatch, batch: DraftBatch, drafts: list[int]) -> tuple[DraftBatch, torch.Tensor]:
         """As if the last drafts were committed. drafts: [k] target ids. Logits behind them."""
         texts = [self._readings_of.read(token) for token in drafts]
-        rows, lens = batch.rows.tolist(), (batch.seq_lens + 1).tolist()
         at, positions, tokens = [], [], []
-        for reading, row, length, text in zip(own.readings, rows, lens, texts, strict=True):
+        for reading, row, text in zip(own.readings, own.rows, texts, strict=True):
+            length = len(reading.history.tokens) + len(reading.fed)
             at += [row] * len(text)
             positions += range(length, length + len(text))
             tokens += text
@@ -80,7 +81,7 @@ class SlrsDrafter(OwnVocabDrafter):
         sizes = torch.tensor([len(text) for text in texts])
         longer = replace(
             batch,
-            seq_lens=batch.seq_lens + sizes.to(batch.seq_lens.device),
+            seq_lens=batch.seq_lens + from_host(sizes, batch.seq_lens.device),
             seq_lens_cpu=None if batch.seq_lens_cpu is None else batch.seq_lens_cpu + sizes,
         )
         return longer, self.sequences.model.read_window(longer, max(1, int(sizes.max())))
@@ -89,8 +90,8 @@ class SlrsDrafter(OwnVocabDrafter):
         self, own: OwnBatch, drafts: list[list[int]], void: list[list[bool]], probs: torch.Tensor | None
     ) -> DraftTree:
         device = own.roots.device
-        tokens = torch.cat((own.roots.unsqueeze(1), torch.tensor(drafts, device=device)), dim=1)
-        law = None if probs is None else DraftLaw(probs, void=torch.tensor(void, device=device))
+        tokens = torch.cat((own.roots.unsqueeze(1), from_host(torch.tensor(drafts), device)), dim=1)
+        law = None if probs is None else DraftLaw(probs, void=from_host(torch.tensor(void), device, torch.bool))
         return chain(tokens, num_fed=0, law=law)
 
 

@@ -6,15 +6,13 @@ touched. What the target writes and the drafter has no token for is read as the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 
 import torch
 
 from sglang_hetero_spec.drafters.growing import Columns, chain_room, grow
 from sglang_hetero_spec.drafters.own_vocab import OwnBatch, OwnVocabDrafter
-from sglang_hetero_spec.drafters.sequences import Sequences
+from sglang_hetero_spec.drafters.sequences import Fed, FedRow, Sequences
 from sglang_hetero_spec.drafters.tree import DraftTree
 from sglang_hetero_spec.pool import DrafterSpec
 from sglang_hetero_spec.vocab.mapped_history import MappedHistory, Readings
@@ -40,33 +38,8 @@ class TliDrafter(OwnVocabDrafter):
         tree = grow(self.spec, self.sequences.model, own.batch, logits, own.roots, self._columns)
         if self.spec.topk == 1:
             # The last draft is proposed but not read.
-            fed = _Fed(self._draft_id_of[tree.tokens[:, 1:-1]])
+            fed = Fed(self._draft_id_of[tree.tokens[:, 1:-1]])
             for i, reading in enumerate(own.readings):
-                reading.fed = _FedRow(fed, i)
+                reading.fed = FedRow(fed, i)
                 reading.num_read += self.spec.num_steps - 1
         return replace(tree, num_fed=0)
-
-
-class _Fed:
-    """Draft tokens [k, n] that were proposed and read; brought to the host when they are next looked at, together."""
-
-    def __init__(self, tokens: torch.Tensor) -> None:
-        self._tokens = tokens
-
-    @cached_property
-    def rows(self) -> list[list[int]]:
-        return self._tokens.tolist()
-
-
-class _FedRow(Sequence[int]):
-    def __init__(self, fed: _Fed, row: int) -> None:
-        self._fed, self._row = fed, row
-
-    def __len__(self) -> int:
-        return len(self._fed.rows[self._row])
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._fed.rows[self._row])
-
-    def __getitem__(self, index: int) -> int:  # type: ignore[override]
-        return self._fed.rows[self._row][index]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +17,7 @@ from sglang.srt.model_executor.forward_batch_info import CaptureHiddenMode, Forw
 from sglang.srt.speculative.eagle_info import EagleDraftExtendInput
 from sglang.srt.speculative.eagle_utils import default_tree_mask_mode
 
-from sglang_hetero_spec.cuda.transfer import from_host
+from sglang_hetero_spec.cuda.transfer import from_host, kept_on_device
 from sglang_hetero_spec.drafters.base import DraftBatch
 from sglang_hetero_spec.drafters.tree import NO_NODE, ancestors_of
 from sglang_hetero_spec.worker.history import TokenHistory, ragged_places
@@ -133,7 +133,7 @@ class SGLangDraftModel:
             window = self.graphs.width_for("window", window, len(batch.rows))
         prefixes = Lens.of(batch, lambda lens: (lens - (window - 1)).clamp(min=0))
         starts = prefixes.device
-        positions = starts.unsqueeze(1) + torch.arange(window, device=starts.device)
+        positions = starts.unsqueeze(1) + kept_on_device(range(window), starts.device)
         rows = batch.rows.unsqueeze(1)
         slots = self._slots(rows, positions)
         self.shared.written.mark(self.writers(batch), slots, positions <= batch.seq_lens.unsqueeze(1))
@@ -170,9 +170,8 @@ class SGLangDraftModel:
         lens = Lens.of(batch, lambda lens: lens + 1)
         prefix_lens = lens.device
         ancestors, depths = ancestors_of(parents)
-        slots = self._slots(
-            batch.rows.unsqueeze(1), prefix_lens.unsqueeze(1) + torch.arange(width, device=tokens.device)
-        )
+        nodes = kept_on_device(range(width), tokens.device)
+        slots = self._slots(batch.rows.unsqueeze(1), prefix_lens.unsqueeze(1) + nodes)
         mask = tree_mask(ancestors, prefix_lens, lens.total or 0, default_tree_mask_mode())
         forward_batch = self._forward_batch(
             ForwardMode.TARGET_VERIFY,
@@ -274,7 +273,9 @@ class SGLangDraftModel:
             with self._during(work):
                 logits = self._forward(forward_batch).logits_output.next_token_logits
         if self.head.ids is not None and logits.shape[1] != self.head.size:
-            return logits[:, self.head.ids.to(logits.device)]
+            if self.head.ids.device != logits.device:
+                self.head = replace(self.head, ids=self.head.ids.to(logits.device))
+            return logits[:, self.head.ids]
         return logits[:, : self.head.size]
 
     @DRAFT_FORWARDS.timed
@@ -310,7 +311,7 @@ def prune_head(runner: ModelRunner, ids: torch.Tensor) -> None:
 def _window_input(root: torch.Tensor, window: int) -> EagleDraftExtendInput:
     """root: [b], the root's place within its window: the only row whose logits are wanted."""
     batch_size = root.shape[0]
-    first_rows = torch.arange(0, batch_size * window, window, device=root.device)
+    first_rows = kept_on_device(range(0, batch_size * window, window), root.device)
     return EagleDraftExtendInput(
         num_correct_drafts=root,
         num_accept_tokens=root + 1,
@@ -329,9 +330,10 @@ def _set_uniform_extend(forward_batch: ForwardBatch, prefixes: Lens, width: int)
         forward_batch.extend_prefix_lens_cpu = prefixes.host.tolist()
     forward_batch.extend_num_tokens = batch_size * width
     forward_batch.extend_seq_lens_cpu = [width] * batch_size
-    forward_batch.extend_seq_lens = torch.full((batch_size,), width, dtype=torch.int32, device=starts.device)
+    forward_batch.extend_seq_lens = kept_on_device([width] * batch_size, starts.device, torch.int32)
     forward_batch.extend_prefix_lens = starts.to(torch.int32)
-    forward_batch.extend_start_loc = torch.arange(0, batch_size * width, width, dtype=torch.int32, device=starts.device)
+    first_rows = range(0, batch_size * width, width)
+    forward_batch.extend_start_loc = kept_on_device(first_rows, starts.device, torch.int32)
 
 
 def chunks(starts: list[int], ends: list[int], max_tokens: int) -> Iterator[tuple[list[int], list[int], list[int]]]:

@@ -12,12 +12,17 @@ from collections.abc import Collection, Sequence
 
 import torch
 
+from sglang_hetero_spec.cuda.transfer import from_host
+from sglang_hetero_spec.drafters.sequences import Fed
+from sglang_hetero_spec.worker.committed import CommittedTokens
 from sglang_hetero_spec.worker.draft_model import CATCH_UP_TOKENS, SGLangDraftModel, SharedState, chunks
 from sglang_hetero_spec.worker.history import TokenHistory
 from sglang_hetero_spec.worker.written_slots import WrittenSlots
 
 # Slots that are handed out together, at least; and always whole pages of the server's attention backend.
 PAGE = 32
+# Tokens that a step commits as a rule; a request with more of them takes a second copy.
+USUAL = 16
 
 
 class OwnSequences:
@@ -26,6 +31,7 @@ class OwnSequences:
     def __init__(self, model: SGLangDraftModel) -> None:
         self.model = model
         self.max_len = 0
+        self._committed = CommittedTokens()
         # Least recently used first.
         self._rows: OrderedDict[str, int] = OrderedDict()
         self._pages: dict[str, list[int]] = {}
@@ -35,7 +41,7 @@ class OwnSequences:
         runner = self.model.runner
         num_slots = runner.token_to_kv_pool.size
         self._table = runner.req_to_token_pool.req_to_token
-        self._target_history = target_history
+        self._committed.attach(target_history)
         device = self._table.device
         num_rows, self.max_len = self._table.shape
         self._history = TokenHistory(num_rows, self.max_len, device)
@@ -72,7 +78,7 @@ class OwnSequences:
         slots = slots.flatten().to(self._table.dtype)
         start = len(mine) * self._page
         room = min(len(slots), self.max_len - start)
-        self._table[self._rows[rid], start : start + room] = slots[:room].to(self._table.device)
+        self._table[self._rows[rid], start : start + room] = from_host(slots[:room], self._table.device, slots.dtype)
         mine += new
         return True
 
@@ -91,13 +97,15 @@ class OwnSequences:
 
     def write(self, rows: Sequence[int], positions: Sequence[int], tokens: Sequence[int]) -> None:
         if tokens:
-            at, columns, values = torch.tensor([rows, positions, tokens], device=self._table.device)
+            at, columns, values = from_host(torch.tensor([rows, positions, tokens]), self._table.device)
             self._history.tokens[at, columns] = values
 
     def read_range(self, rows: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> None:
-        device_rows = torch.tensor(rows, device=self._table.device)
+        device_rows = from_host(rows, self._table.device)
         for members, los, his in chunks(list(starts), list(ends), CATCH_UP_TOKENS):
-            self.model.read_range(device_rows[members], los, his)
+            self.model.read_range(device_rows[from_host(members, self._table.device)], los, his)
 
-    def committed(self, rows: torch.Tensor, starts: Sequence[int], ends: Sequence[int]) -> list[list[int]]:
-        return self._target_history.read_ranges(rows, starts, ends)
+    def committed(
+        self, rows: torch.Tensor, seq_lens: torch.Tensor, starts: list[int], fed: Fed | None
+    ) -> list[list[int]]:
+        return self._committed.behind(rows, seq_lens, starts, USUAL, fed)

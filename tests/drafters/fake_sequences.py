@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sglang_hetero_spec.drafters.base import DraftBatch
+from sglang_hetero_spec.drafters.sequences import Fed
 from tests.drafters.reference import ContextModel
 
 Context = tuple[int, ...]
@@ -108,9 +109,11 @@ class FakeSequences:
             for slot in range(start, end):
                 row.read(slot, row.context(slot + 1))
 
-    def committed(self, rows: torch.Tensor, starts: Sequence[int], ends: Sequence[int]) -> list[list[int]]:
+    def committed(
+        self, rows: torch.Tensor, seq_lens: torch.Tensor, starts: list[int], fed: Fed | None
+    ) -> list[list[int]]:
         found = []
-        for row, start, end in zip(rows.tolist(), starts, ends, strict=True):
+        for row, start, end in zip(rows.tolist(), starts, (seq_lens + 1).tolist(), strict=True):
             assert 0 <= start <= end <= len(self.target[row])
             found.append(self.target[row][start:end])
         return found

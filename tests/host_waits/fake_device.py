@@ -26,10 +26,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 import sglang_hetero_spec
 
 DEVICE = torch.device("cuda", 0)
-REPOSITORY = tuple(
-    str(Path(sglang_hetero_spec.__file__).parents[1] / part) + "/"
-    for part in ("sglang_hetero_spec", "benchmarks", "tests")
-)
+_ROOT = Path(sglang_hetero_spec.__file__).parents[1]
+REPOSITORY = tuple(f"{_ROOT}/{part}/" for part in ("sglang_hetero_spec", "benchmarks", "tests"))
 
 # What a wait is about.
 TO_HOST = "copy to the host"
