@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -86,8 +87,9 @@ def ours(seen: Seen) -> Counter[str]:
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     import sglang.srt.speculative.spec_utils  # noqa: F401
 
-    from sglang_hetero_spec.worker import draft_sampling
+    from sglang_hetero_spec.worker import draft_sampling, hetero_worker
 
+    monkeypatch.setattr(hetero_worker, "has_fixed_width", lambda target: False)
     group = SimpleNamespace(world_size=1)
     monkeypatch.setattr(draft_sampling, "get_parallel", lambda: SimpleNamespace(tp_group=group))
 
@@ -120,6 +122,22 @@ def test_trees_and_chains_of_unequal_width(merge: str) -> None:
 def test_sampling_parameters(num_drafters: int, merge: str) -> None:
     seen, _ = steady_step(num_drafters, Drawing, sampling_info=sampled())
     assert waits(seen) == []
+
+
+@pytest.mark.parametrize("num_drafters", [1, 4])
+def test_graphs_for_wider_trees(num_drafters: int, merge: str) -> None:
+    """Trees are padded to the next width that was captured."""
+    from benchmarks.stub_worker import StubSteps
+
+    widths = SimpleNamespace(smallest=lambda needed, size: needed + 3, at=lambda width: nullcontext())
+    with watched_device():
+        step = StubSteps(num_drafters, SIZE, str(DEVICE))
+        step.worker._verify_widths = widths
+        step()
+    with watched_device() as seen:
+        result = step()
+    assert waits(seen) == []
+    assert result.next_token_ids.shape == (SIZE * 8,)
 
 
 def test_two_drafters_for_every_request(merge: str) -> None:
