@@ -162,7 +162,7 @@ def test_long_ranges_are_read_in_parts() -> None:
 
 def test_the_targets_tokens_of_each_request() -> None:
     made = sequences()
-    made._target_history.tokens[7, :6] = torch.arange(70, 76)
-    made._target_history.tokens[3, :2] = torch.tensor([30, 31])
+    made._committed._history.tokens[7, :6] = torch.arange(70, 76)
+    made._committed._history.tokens[3, :2] = torch.tensor([30, 31])
     found = made.committed(torch.tensor([7, 3, 7]), torch.tensor([4, 1, 5]), [2, 0, 6], None)
     assert found == [[72, 73, 74], [30, 31], []]
