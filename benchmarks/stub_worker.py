@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from sglang_hetero_spec.cuda.streams import Serial
 from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
 from sglang_hetero_spec.drafters.tree import DraftTree, chain
 from sglang_hetero_spec.pool import DrafterSpec
@@ -69,6 +70,7 @@ def stub_worker(num_drafters: int, size: int, device: str = "cpu") -> Any:
         _draft_worker=SimpleNamespace(parallel_layout=SimpleNamespace(tp_group=None)),
         _target_worker=SimpleNamespace(model_runner=runner),
         _timed_target=SimpleNamespace(watch=SimpleNamespace(seconds=0.0)),
+        _streams=Serial(),
         _heirs={},
         _verify_widths=None,
         _max_num_steps=NUM_STEPS,

@@ -8,6 +8,8 @@ from sglang.srt.arg_groups.overrides import resolving_view
 from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 from sglang.srt.speculative.spec_registry import CustomSpecAlgo
 
+from sglang_hetero_spec.cuda.streams import refuse_streams
+from sglang_hetero_spec.cuda.support import check_switches
 from sglang_hetero_spec.errors import HeteroError, refuse
 from sglang_hetero_spec.pool import Pool, PoolError, load_pool, local_folder
 from sglang_hetero_spec.server_args import (
@@ -94,6 +96,8 @@ def validate_server_args(server_args: ServerArgs) -> None:
         if problems:
             raise HeteroError(f"HETERO cannot run in this process: {problems[0]} (`hetero-spec doctor` shows all).")
         refuse_unsupported(cfg)
+        check_switches()
+        refuse_streams(cfg)
     except HeteroError as error:
         refuse(error)
     _checked_pool(cfg)

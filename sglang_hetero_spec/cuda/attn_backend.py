@@ -200,11 +200,16 @@ def refuse_windows(runner: ModelRunner, problem: str) -> None:
         )
 
 
-def register_tree_backend() -> None:
-    """From now on `flashinfer` makes the target's backend ours. Idempotent; before attention backends are made."""
-    stock = ATTENTION_BACKENDS["flashinfer"]
-    if not isinstance(stock, _Creator):
-        register_attention_backend("flashinfer")(_Creator(stock))
+def register_tree_backend(own_workspaces: bool = False) -> None:
+    """From now on `flashinfer` makes the target's backend ours. Idempotent; before attention backends are made.
+
+    own_workspaces: draft models do not share FlashInfer's workspace, so that several may run at once.
+    """
+    known = ATTENTION_BACKENDS["flashinfer"]
+    stock = known.stock if isinstance(known, _Creator) else known
+    ours = _Creator(stock, own_workspaces)
+    if ours != known:
+        register_attention_backend("flashinfer")(ours)
 
 
 @dataclass(frozen=True)
@@ -212,8 +217,12 @@ class _Creator:
     """Makes our backend, or `stock`'s where ours cannot serve."""
 
     stock: Callable[[ModelRunner], Any]
+    own_workspaces: bool
 
     def __call__(self, runner: ModelRunner) -> Any:
+        if runner.is_draft_worker and self.own_workspaces:
+            # SGLang's creators read it here, whoever has set it (attention_backend_setup.py).
+            runner.init_new_workspace = True
         problem = why_not_in_parts(runner)
         if problem is not None:
             refuse_windows(runner, problem)

@@ -9,6 +9,7 @@ from typing import Any
 from sglang_hetero_spec.cuda.crossover import PARTS
 from sglang_hetero_spec.cuda.graphs.ladder import MOST_SIZES
 from sglang_hetero_spec.cuda.reserve import DraftShape, ReserveRow, ServerShape, reserve_rows
+from sglang_hetero_spec.cuda.streams import stream_bytes
 from sglang_hetero_spec.cuda.support import GRAPHS_SWITCH, VERIFY_SWITCH
 from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError
 from sglang_hetero_spec.pool.checkpoint import vocab_size
@@ -62,6 +63,7 @@ def server_shape(cfg: Any, manifest: Manifest) -> ServerShape:
         layer_kinds=2 if windowed else 1,
         draft_graphs=graphs_per_model(cfg, manifest),
         in_parts=windowed or os.environ.get(VERIFY_SWITCH) == PARTS,
+        stream_bytes=stream_bytes(cfg),
     )
 
 

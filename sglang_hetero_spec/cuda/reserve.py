@@ -34,7 +34,8 @@ class DraftShape:
 class ServerShape:
     """vocab_size: of the target. width: nodes of the widest tree. graph_sizes: batch sizes of the target's graphs.
     layer_kinds: 2 where some layers have a sliding window. draft_graphs: captured for each draft model, at most.
-    in_parts: tree verification takes two attention calls."""
+    in_parts: tree verification takes two attention calls. stream_bytes: of each draft model on a stream of its own, 0
+    where drafters take turns."""
 
     vocab_size: int
     context_len: int
@@ -45,6 +46,7 @@ class ServerShape:
     layer_kinds: int = 1
     draft_graphs: int = 0
     in_parts: bool = False
+    stream_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class ReserveRow:
 
 
 def reserve_rows(server: ServerShape, drafters: Sequence[DraftShape]) -> list[ReserveRow]:
-    """Drafters propose one after another, so the largest logits of one count, not all of them."""
+    """Where drafters propose one after another, the largest logits of one count, not all of them."""
     wrappers = WRAPPERS_PER_BACKEND * server.layer_kinds * len(drafters)
-    drafting = max((drafter.vocab_size for drafter in drafters), default=0) * server.max_requests
+    at_once = sum if server.stream_bytes else max
+    drafting = at_once([0, *(drafter.vocab_size for drafter in drafters)]) * server.max_requests
     verified = server.max_requests * server.width * server.vocab_size
     rows = [
         ReserveRow("attention plans of drafters", wrappers * WRAPPER_BYTES),
+        ReserveRow("streams of drafters", server.stream_bytes * len(drafters)),
         ReserveRow("graphs of drafters", graph_bytes(server, len(drafters))),
         ReserveRow("page indices and masks of drafters' graphs", _graph_indices(server, len(drafters))),
         ReserveRow("logits of drafters' graphs", _graph_logits(server, drafters)),

@@ -16,6 +16,13 @@ VERIFY_SWITCH = "SGLANG_HETERO_SPEC_VERIFY"
 GRAPHS_SWITCH = "SGLANG_HETERO_SPEC_DRAFT_GRAPHS"
 # A whole number: of widths at which the target's verification is captured, the widest among them.
 WIDTHS_SWITCH = "SGLANG_HETERO_SPEC_VERIFY_WIDTHS"
+STREAMS_SWITCH = "SGLANG_HETERO_SPEC_DRAFT_STREAMS"
+SWITCHES = {
+    MERGE_SWITCH: ("triton", "torch"),
+    VERIFY_SWITCH: ("stock", "parts"),
+    GRAPHS_SWITCH: ("on", "off"),
+    STREAMS_SWITCH: ("serial", "parallel"),
+}
 
 
 def switch(name: str, ways: tuple[str, ...]) -> str:
@@ -32,6 +39,13 @@ def num_verify_widths() -> int:
     if not value.isdecimal() or int(value) < 1:
         raise HeteroError(f"{WIDTHS_SWITCH} is {value}; set it to a whole number from 1 on.")
     return int(value)
+
+
+def check_switches() -> None:
+    """HeteroError for a value that means nothing, before anything is loaded."""
+    for name, ways in SWITCHES.items():
+        switch(name, ways)
+    num_verify_widths()
 
 
 @cache

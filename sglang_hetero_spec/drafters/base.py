@@ -106,6 +106,17 @@ class Drafter(ABC):
         return id(self)
 
     @property
+    def lane(self) -> Hashable | None:
+        """Drafters of equal value use one model or one memory, and propose one after another; None: nothing on a GPU
+        is theirs."""
+        return None
+
+    @property
+    def waits(self) -> bool:
+        """Whether a proposal makes the host wait, each time, for what the device has computed."""
+        return False
+
+    @property
     def max_seq_len(self) -> int | None:
         """Tokens of context that the drafter can read, None for any number."""
         return None

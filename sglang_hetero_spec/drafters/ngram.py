@@ -40,6 +40,10 @@ class NgramDrafter(Drafter):
             corpus.insert(text)
         self.drafting = Drafting(corpus, spec.num_steps, spec.topk, spec.num_draft_tokens - 1)
 
+    @property
+    def waits(self) -> bool:
+        return True
+
     def propose(self, batch: DraftBatch) -> DraftTree:
         self.drafting.begin(batch.rids)
         for number in batch.newcomers:

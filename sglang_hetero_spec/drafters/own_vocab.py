@@ -7,7 +7,7 @@ and reads the rest. How target tokens become draft tokens, and drafts become tar
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -82,6 +82,14 @@ class OwnVocabDrafter(Drafter):
         self.sequences = sequences
         self.room = room
         self._readings: dict[str, Reading] = {}
+
+    @property
+    def lane(self) -> Hashable:
+        return id(self.sequences)
+
+    @property
+    def waits(self) -> bool:
+        return True
 
     @abstractmethod
     def new_history(self) -> History:

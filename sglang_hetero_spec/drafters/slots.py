@@ -37,6 +37,11 @@ class SlotsDrafter(Drafter):
         they are the same forwards."""
         return self.model.together, self.spec.num_steps, self.spec.topk, self.spec.num_draft_tokens
 
+    @property
+    def lane(self) -> Hashable:
+        """Adapters have their base's model."""
+        return id(self.model)
+
     def propose(self, batch: DraftBatch) -> DraftTree:
         window = max(window_of(self.spec), batch.lag + 1)
         if batch.newcomers:

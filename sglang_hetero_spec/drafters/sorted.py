@@ -10,7 +10,7 @@ right counts by how likely that is. Behind a doubtful draft less sureness suffic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -48,6 +48,10 @@ class SortedDrafter(Drafter):
         super().__init__(spec)
         self._model = _FirstSure(model, spec.thresholds)
         self._max_seq_len = max_seq_len
+
+    @property
+    def lane(self) -> Hashable:
+        return id(self)
 
     @property
     def max_seq_len(self) -> int | None:

@@ -16,13 +16,14 @@ from sglang.srt.speculative.base_spec_worker import BaseSpecWorker
 from sglang.srt.speculative.eagle_worker_common import run_eagle_verify
 from sglang.srt.speculative.spec_utils import draft_tp_context, get_plan_stream, spec_stage_span
 
+from sglang_hetero_spec.cuda.streams import Parallel
 from sglang_hetero_spec.drafters.base import DraftBatch, Drafter
 from sglang_hetero_spec.drafters.registry import build_drafter, build_drafters
 from sglang_hetero_spec.pool import Pool, load_pool, local_folder
 from sglang_hetero_spec.pool.running import heirs, with_adapter, without_adapter
 from sglang_hetero_spec.router.route import Route
 from sglang_hetero_spec.worker.budget import check_target, print_budget
-from sglang_hetero_spec.worker.cuda_setup import prepare_cuda
+from sglang_hetero_spec.worker.cuda_setup import choose_streams, prepare_cuda
 from sglang_hetero_spec.worker.draft_input import HeteroDraftInput
 from sglang_hetero_spec.worker.draft_model import SharedState
 from sglang_hetero_spec.worker.draft_sampling import DraftSampler, draft_sampler
@@ -69,9 +70,10 @@ class HeteroWorker(BaseSpecWorker):
         self._target_worker = target_worker
         self._timed_target = TimedTarget(target_worker)
         self.device = get_device().device
+        self._streams = choose_streams(self.device)
         check_target(target_worker.model_runner)
         if torch.device(self.device).type == "cuda":
-            prepare_cuda()
+            prepare_cuda(in_parallel=isinstance(self._streams, Parallel))
         target_folder = local_folder(server_args.tokenizer_path or server_args.model_path, server_args.revision)
         pool = load_pool(get_spec().speculative_draft_model_path, target=target_folder)
         check_foreign(pool, target_folder)
@@ -244,16 +246,19 @@ class HeteroWorker(BaseSpecWorker):
         return self.pool.widest if len(state_of(req).drafters) > 1 else drafter.spec.num_draft_tokens
 
     def _propose(self, batch: ScheduleBatch, shares: list[Share], gathered: list[ShareRows]) -> list[Drafted]:
-        drafted = []
+        """Where drafters have streams of their own, all of it happens on the share's."""
         sampler = draft_sampler(batch, self._max_num_steps) if shares else None
+        drafters = [self.drafters[share.drafters[0]] for share in shares]
+
+        def draft(number: int) -> Drafted:
+            share, rows = shares[number], gathered[number]
+            start, before = time.perf_counter(), DRAFT_FORWARDS.seconds
+            tree = drafters[number].propose(self._draft_batch(batch, share, rows, sampler))
+            proposal = Proposal(share.places, rows.members, share.drafters, tree)
+            return Drafted(share, proposal, time.perf_counter() - start, DRAFT_FORWARDS.seconds - before)
+
         with spec_stage_span("draft"), draft_tp_context(self._draft_worker.parallel_layout):
-            for share, rows in zip(shares, gathered, strict=True):
-                start, before = time.perf_counter(), DRAFT_FORWARDS.seconds
-                tree = self.drafters[share.drafters[0]].propose(self._draft_batch(batch, share, rows, sampler))
-                proposal = Proposal(share.places, rows.members, share.drafters, tree)
-                forward_seconds = DRAFT_FORWARDS.seconds - before
-                drafted.append(Drafted(share, proposal, time.perf_counter() - start, forward_seconds))
-        return drafted
+            return self._streams.run(drafters, draft)
 
     def _draft_batch(
         self,

@@ -1,4 +1,7 @@
-"""Host seconds inside forwards, so that what a step takes beside them is known."""
+"""Host seconds inside forwards, so that what a step takes beside them is known.
+
+One thread launches all of them, on whatever stream, so seconds of drafters never overlap and add up.
+"""
 
 from __future__ import annotations
 

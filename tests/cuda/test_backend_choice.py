@@ -129,6 +129,25 @@ def test_sglangs_registry_makes_ours_for_the_target_alone(monkeypatch: pytest.Mo
         create(runner(**windowed))
 
 
+@pytest.mark.usefixtures("_one_rank")
+def test_draft_models_that_run_at_once_have_workspaces_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sglang.srt.layers.attention.attention_registry import ATTENTION_BACKENDS
+
+    from sglang_hetero_spec.cuda import attn_backend
+
+    def is_new(runner: SimpleNamespace, init_new_workspace: bool | None = None) -> bool:
+        return runner.init_new_workspace if init_new_workspace is None else init_new_workspace
+
+    monkeypatch.setitem(ATTENTION_BACKENDS, "flashinfer", is_new)
+    monkeypatch.setattr(attn_backend, "TreeFlashInferBackend", is_new)
+    found = []
+    for own in (False, True, False):
+        attn_backend.register_tree_backend(own_workspaces=own)
+        create = ATTENTION_BACKENDS["flashinfer"]
+        found.append((create(runner()), create(runner(is_draft_worker=True))))
+    assert found == [(False, False), (False, True), (False, False)]
+
+
 _BACKEND = "sglang.srt.layers.attention.flashinfer_backend.FlashInferAttnBackend"
 # What our backend overrides or leans on in SGLang and FlashInfer: read again before these are changed.
 UPSTREAM = {

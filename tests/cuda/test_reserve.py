@@ -86,6 +86,7 @@ def arguments(tmp_path: Path, sglang: None, monkeypatch: pytest.MonkeyPatch) -> 
         speculative_algorithm="HETERO",
         speculative_draft_model_path=str(tmp_path),
         device="cuda",
+        tp_size=1,
         max_running_requests=None,
         page_size=16,
         cuda_graph_config=SimpleNamespace(decode=decode),
