@@ -6,6 +6,7 @@ per line out.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -24,12 +25,15 @@ _MARK = "gpu-engine:"
 
 @dataclass(frozen=True)
 class Batch:
-    """Sent at once. drafters: names for each prompt, or None: the fallback, or no pool."""
+    """Sent at once. drafters: names for each prompt, or None: the fallback, or no pool. profile: a folder for a trace
+    of the first `profiled_steps` forwards."""
 
     prompts: list[list[int]]
     drafters: list[str] | None
     num_tokens: int
     temperature: float = 0.0
+    profile: str | None = None
+    profiled_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class EngineChild:
             start_new_session=True,
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
+        self.is_lost = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -87,17 +92,20 @@ class EngineChild:
         try:
             line = self._lines.get(timeout=max(seconds, 0.1))
         except queue.Empty:
+            self.is_lost = True  # what it says next is the answer to an old question
             raise TimeoutError(f"{self.name} said nothing for {seconds:.0f} s; its log is {self._log}") from None
         if line is None:
+            self.is_lost = True
             raise RuntimeError(f"{self.name} ended: {last_error(self._log)}")
         return json.loads(line)
 
     def stop(self) -> None:
         """With everything that it started: the engine's processes are in its session."""
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
         try:
-            self._process.wait(20)
+            self._process.wait(0.1 if self.is_lost else 20)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, 9)
             self._process.wait()
@@ -115,21 +123,25 @@ def environment(folder: Path) -> dict[str, str]:
     info = made / "sglang_hetero_spec-0.dist-info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sglang-hetero-spec\nVersion: 0\n")
-    (info / "entry_points.txt").write_text("[sglang.srt.plugins]\nhetero_spec = sglang_hetero_spec.plugin:register\n")
+    plugins = "hetero_spec = sglang_hetero_spec.plugin:register\nstep_spans = benchmarks.step_spans:register\n"
+    (info / "entry_points.txt").write_text(f"[sglang.srt.plugins]\n{plugins}")
     paths = [str(ROOT), str(made), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def arguments_of(target: Path, algorithm: str | None, draft: Path | None, memory: float, **more: Any) -> dict[str, Any]:
-    """Of sglang.Engine. memory: share of the GPU for weights and KV, so that several engines fit beside each other."""
+def arguments_of(
+    target: Path, algorithm: str | None, draft: Path | None, requests: int = 32, **more: Any
+) -> dict[str, Any]:
+    """Of sglang.Engine. `more` should say max_total_tokens: engines that start beside each other cannot size their KV
+    caches by what is free on the GPU, of which each takes the others' for its own."""
     made = {
         "model_path": str(target),
         "dtype": "bfloat16",
         "attention_backend": "flashinfer",
         "sampling_backend": "pytorch",
-        "mem_fraction_static": memory,
-        "max_running_requests": 32,
-        "cuda_graph_max_bs_decode": 32,
+        "mem_fraction_static": 0.85,
+        "max_running_requests": requests,
+        "cuda_graph_max_bs_decode": requests,
         "disable_prefill_cuda_graph": True,
         "disable_radix_cache": True,
         "random_seed": 1,
@@ -147,6 +159,13 @@ def arguments_of(target: Path, algorithm: str | None, draft: Path | None, memory
     return made | more
 
 
+def cpu_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same for the CPU engine."""
+    left_out = ("attention_backend", "sampling_backend", "cuda_graph_max_bs_decode", "disable_prefill_cuda_graph")
+    kept = {name: value for name, value in arguments.items() if name not in left_out}
+    return kept | {"device": "cpu", "dtype": "float32", "mem_fraction_static": 0.5}
+
+
 def _requests(batch: dict[str, Any]) -> tuple[list[list[int]], list[dict[str, Any]]]:
     params = {"temperature": batch["temperature"], "max_new_tokens": batch["num_tokens"], "ignore_eos": True}
     drafters: Sequence[str | None] = batch["drafters"] or [None] * len(batch["prompts"])
@@ -156,6 +175,11 @@ def _requests(batch: dict[str, Any]) -> tuple[list[list[int]], list[dict[str, An
 
 def main() -> None:
     """The child."""
+    arguments = json.loads(sys.argv[1])
+    if arguments.get("device") == "cpu":
+        from sglang_hetero_spec import cpu
+
+        cpu.enable()
     import sglang
 
     out = os.dup(1)
@@ -164,10 +188,15 @@ def main() -> None:
     def say(value: dict[str, Any]) -> None:
         os.write(out, f"{_MARK}{json.dumps(value)}\n".encode())
 
-    engine = sglang.Engine(**json.loads(sys.argv[1]))
+    engine = sglang.Engine(**arguments)
     say({})
     for line in sys.stdin:
-        ids, params = _requests(json.loads(line))
+        batch = json.loads(line)
+        ids, params = _requests(batch)
+        if batch["profile"]:
+            activities = ["CPU"] if arguments.get("device") == "cpu" else ["CPU", "GPU"]
+            options = {"with_stack": False, "record_shapes": False, "num_steps": batch["profiled_steps"]}
+            engine.start_profile(output_dir=batch["profile"], activities=activities, **options)
         start = time.perf_counter()
         answers = engine.generate(input_ids=ids, sampling_params=params)
         seconds = time.perf_counter() - start

@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from sglang_hetero_spec.pool.adapter import CONFIG_FILE, PROJECTIONS, WEIGHTS_FILE
+
 TASKS = 4
 FIRST_ID = 300  # below are the tokenizer's bytes
 PEAK = 48.0
@@ -135,16 +137,45 @@ def _tokenizer(folder: Path) -> None:
     byte_tokenizer().save_pretrained(folder)
 
 
+def write_adapter(folder: Path, shape: Shape, base: str, rank: int, seed: int) -> Path:
+    """A peft adapter of all projections that costs what any costs and hardly changes what the base says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    head = shape.hidden // shape.heads
+    wide, narrow = shape.heads * head, shape.kv_heads * head
+    sizes = {
+        "q_proj": (shape.hidden, wide),
+        "k_proj": (shape.hidden, narrow),
+        "v_proj": (shape.hidden, narrow),
+        "o_proj": (wide, shape.hidden),
+        "gate_proj": (shape.hidden, shape.inner),
+        "up_proj": (shape.hidden, shape.inner),
+        "down_proj": (shape.inner, shape.hidden),
+    }
+    weights = {}
+    for layer in range(shape.layers):
+        for name, (inputs, outputs) in sizes.items():
+            part = "mlp" if name in ("gate_proj", "up_proj", "down_proj") else "self_attn"
+            key = f"base_model.model.model.layers.{layer}.{part}.{name}"
+            weights[f"{key}.lora_A.weight"] = torch.randn(rank, inputs) * inputs**-0.5
+            weights[f"{key}.lora_B.weight"] = torch.randn(outputs, rank) * 1e-3
+    save_file(weights, str(folder / WEIGHTS_FILE))
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": list(PROJECTIONS)}
+    (folder / CONFIG_FILE).write_text(json.dumps(config | {"base_model_name_or_path": base}))
+    return folder
+
+
 @dataclass(frozen=True)
 class Made:
-    """general: knows all blocks alike. pools: `one` has it alone, `four` a drafter for each block."""
+    """general: knows all blocks alike. pools: `one` has it alone, `four` a drafter for each block, `lora` general with
+    four adapters, `kinds` one of each kind: a chain, a tree, an adapter, copies."""
 
     target: Path
     general: Path
     pools: dict[str, Path]
 
 
-def make(root: Path, target: Shape, device: str = "cuda", draft: Shape = DRAFT, steps: int = 4) -> Made:
+def make(root: Path, target: Shape, device: str = "cuda", draft: Shape = DRAFT, steps: int = 4, rank: int = 8) -> Made:
     following = successors(target.vocab_size)
     made_target = write_model(root / "target", target, following, 1, device)
     general = write_model(root / "general", draft, known(following, [0.6] * TASKS, 2), 2, device)
@@ -153,28 +184,31 @@ def make(root: Path, target: Shape, device: str = "cuda", draft: Shape = DRAFT, 
         shares = [0.9 if other == task else 0.4 for other in range(TASKS)]
         name = f"task{task}"
         folders[name] = write_model(root / name, draft, known(following, shares, 3 + task), 3 + task, device)
+    entries = {name: _entry(name, path, steps) for name, path in folders.items()}
+    adapters = []
+    for number in range(TASKS):
+        name = f"lora{number}"
+        path = write_adapter(root / name, draft, str(general), rank, 10 + number)
+        shape = {"num_steps": steps, "topk": 1, "num_draft_tokens": steps + 1}
+        adapters.append({"name": name, "kind": "lora", "base": "general", "path": str(path), "external": True} | shape)
+    tree = entries["task1"] | {"name": "tree", "num_steps": 3, "topk": 2, "num_draft_tokens": 6}
+    copies = {"name": "copies", "kind": "ngram", "num_steps": 4, "topk": 2, "num_draft_tokens": 8}
     pools = {
-        "one": _pool(root / "pool-one", {"general": general}, steps),
-        "four": _pool(root / "pool-four", {name: folders[name] for name in folders if name != "general"}, steps),
+        "one": _pool(root / "pool-one", [entries["general"]]),
+        "four": _pool(root / "pool-four", [entries[name] for name in folders if name != "general"]),
+        "lora": _pool(root / "pool-lora", [entries["general"], *adapters]),
+        "kinds": _pool(root / "pool-kinds", [entries["general"], entries["task0"], tree, adapters[0], copies]),
     }
     return Made(made_target, general, pools)
 
 
-def _pool(root: Path, drafters: dict[str, Path], steps: int) -> Path:
+def _entry(name: str, path: Path, steps: int) -> dict[str, object]:
+    shape = {"vocab": "shared", "num_steps": steps, "topk": 1, "num_draft_tokens": steps + 1}
+    return {"name": name, "kind": "standalone", "path": str(path), "external": True} | shape
+
+
+def _pool(root: Path, entries: list[dict[str, object]]) -> Path:
     root.mkdir(parents=True, exist_ok=True)
-    entries = [
-        {
-            "name": name,
-            "kind": "standalone",
-            "path": str(path),
-            "external": True,
-            "vocab": "shared",
-            "num_steps": steps,
-            "topk": 1,
-            "num_draft_tokens": steps + 1,
-        }
-        for name, path in drafters.items()
-    ]
     manifest = {"format": "sglang_hetero_spec.pool", "schema_version": 1, "target": {}, "drafters": entries}
     (root / "pool.json").write_text(json.dumps(manifest | {"tasks": [], "fallback_drafter": entries[0]["name"]}))
     return root

@@ -1,12 +1,36 @@
 """Everything that wants a GPU, in order of importance, within the time of one command on a lent machine.
 
     python -m benchmarks.gpu_run --plan                       # what it would do, and how long each step may take
-    python -m benchmarks.gpu_run --out $OUT --seconds 560     # all of it, until the time is up
+    python -m benchmarks.gpu_run --out OUT --seconds 560      # all of it, until the time is up
+    python -m benchmarks.gpu_run --out OUT --seconds 560      # again: goes on with what is not done yet
     python -m benchmarks.gpu_run --steps kernels,crossover    # some of it
+    python -m benchmarks.gpu_run --dry --out OUT              # all that runs on a CPU, with tiny models; no figures
 
-A step that does not fit into what is left of the time is skipped and said so; a step that fails is reported and the
-next one runs. The table comes last, the whole of it also as JSON in --out. On a host without registries: unpack the kit
-(gpu-host/README.md), then `. /tmp/site/env.sh`.
+Each step has its box of time. One that does not fit into what is left is skipped and said so; one that fails or runs
+out of its box is reported, what it found until then stays, and the next one runs. Every figure is in OUT/gpu_run.json
+as soon as it is known. The table comes last.
+
+On the lent machine (/work/.library/device: 10 minutes a command, 30 in all, given back after 30 idle seconds), which
+reaches no registry: the kit of /work/shared/gpu-host brings SGLang there in pieces that fit beside this tree. Here:
+
+    echo /.kit/ >> .git/info/exclude; python3 /work/shared/gpu-host/pack.py /tmp/kit && mkdir -p .kit &&
+      cp /tmp/kit/kit.json /tmp/kit/SHA256SUMS /work/shared/gpu-host/{unpack.sh,smoke.py} .kit/ &&
+      cat /tmp/kit/part-*.bin | split -b 28M -d - .kit/piece-
+
+Then the tool's `run`, one call right after another: for each piece NN, with carry [".kit/piece-NN"],
+
+    mkdir -p /tmp/kit && cp .kit/piece-NN /tmp/kit/
+
+with carry [".kit/kit.json", ".kit/SHA256SUMS", ".kit/unpack.sh", ".kit/smoke.py"] the first measurement (parts are cut
+as pack.py cuts them), and the same with no carry but `. /tmp/site/env.sh; python3 -m ...` until all is done:
+
+    cp .kit/* /tmp/kit/; cd /tmp/kit && cat piece-* | split -b 58M -d --additional-suffix=.bin - part- && cd - &&
+      PYTHON=$(command -v python3) bash /tmp/kit/unpack.sh /tmp/kit && . /tmp/site/env.sh;
+      python3 -m benchmarks.gpu_run --out /tmp/gpu --seconds 500;
+      cp /tmp/gpu/gpu_run.json $OUT/; tar czf $OUT/logs.tgz /tmp/gpu/*.log
+
+If the machine went in between, put the last gpu_run.json into .kit/ and copy it to /tmp/gpu/ first: what it has is not
+measured again.
 """
 
 from __future__ import annotations
@@ -21,7 +45,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu_steps import STEPS, Context, Row, Step
+from benchmarks.gpu_context import DRY, Context, Row, Scale, Step
+from benchmarks.gpu_models import TARGETS
+from benchmarks.gpu_steps import STEPS
+
+RESULTS = "gpu_run.json"
 
 
 @dataclass
@@ -37,6 +65,38 @@ class Clock:
         return self.seconds - self.margin - (time.monotonic() - self.start)
 
 
+class Results:
+    """Rows by step and what they say, written whenever there is one more. done: steps that ended; switches: what they
+    found out for the later ones."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows: dict[tuple[str, str], Row] = {}
+        self.done: set[str] = set()
+        self.switches: dict[str, str] = {}
+        if path.exists():
+            kept = json.loads(path.read_text())
+            self.done, self.switches = set(kept["done"]), kept["switches"]
+            for row in kept["rows"]:
+                self.rows[row["step"], row["what"]] = Row(**row)
+
+    def add(self, row: Row) -> None:
+        """In place of what an earlier run said of the same."""
+        self.rows[row.step, row.what] = row
+        self.write()
+
+    def forget(self, step: Step) -> None:
+        """That it was skipped or failed."""
+        self.rows.pop((step.name, step.what), None)
+
+    def write(self) -> None:
+        rows = [vars(row) for row in self.rows.values()]
+        kept = {"done": sorted(self.done), "switches": self.switches, "rows": rows}
+        draft = self._path.with_suffix(".new")
+        draft.write_text(json.dumps(kept, indent=1))
+        draft.replace(self._path)
+
+
 def chosen(names: str | None) -> list[Step]:
     if names is None:
         return list(STEPS)
@@ -47,36 +107,56 @@ def chosen(names: str | None) -> list[Step]:
     return [by_name[name] for name in names.split(",")]
 
 
-def run(steps: list[Step], context: Context, clock: Clock, say: Callable[[str], None] = print) -> list[Row]:
-    """Rows of all steps, those of steps that did not run or failed among them."""
-    rows: list[Row] = []
+def run(
+    steps: list[Step], context: Context, clock: Clock, results: Results, say: Callable[[str], None] = print
+) -> list[Row]:
+    """Rows of all steps, those of steps that did not run or failed among them, and of earlier runs."""
+    context.switches |= results.switches
     for step in steps:
-        if clock.left < step.seconds:
-            rows.append(Row(step.name, step.what, None, None, f"skipped: {clock.left:.0f} s left of {step.seconds}"))
+        if step.name in results.done:
+            continue
+        why_not = why_skipped(step, context, clock)
+        if why_not is not None:
+            results.add(Row(step.name, step.what, None, None, f"skipped: {why_not}"))
             continue
         say(f"== {step.name}: {step.what} ({clock.left:.0f} s left)")
-        context.deadline = time.monotonic() + clock.left
+        results.forget(step)
+        box = clock.left if context.is_dry else min(clock.left, step.seconds)
+        context.deadline = time.monotonic() + box
         try:
-            rows += step.run(context)
+            for row in step.run(context):
+                results.add(row)
+                say(line_of(row))
+            results.done.add(step.name)
         except Exception as error:  # the next step may still say something
             traceback.print_exc()
-            rows.append(Row(step.name, step.what, None, None, f"failed: {type(error).__name__}: {error}"[:200]))
-        write(context.out, rows)
-    return rows
+            note = f"failed: {type(error).__name__}: {error}"[:300]
+            results.add(Row(step.name, step.what, None, None, note))
+            context.drop_lost()
+        results.switches |= context.switches
+        results.write()
+    return list(results.rows.values())
 
 
-def write(out: Path, rows: list[Row]) -> None:
-    (out / "gpu_run.json").write_text(json.dumps([vars(row) for row in rows], indent=1))
+def why_skipped(step: Step, context: Context, clock: Clock) -> str | None:
+    if step.needs_cuda and context.is_dry:
+        return "it needs a CUDA device"
+    if clock.left < (0 if context.is_dry else step.seconds):
+        return f"{clock.left:.0f} s left of {step.seconds:.0f}"
+    return None
+
+
+def line_of(row: Row) -> str:
+    value = "-" if row.value is None else f"{row.value:.3g}"
+    wanted = "" if row.wanted is None else f"{row.wanted:g}"
+    return f"{row.done_when:9} {row.what[:64]:64} {value:>7} {wanted:>6}  {row.verdict:7} {row.note}"
 
 
 def table(rows: list[Row]) -> str:
-    """verdict: reached or not where there is something to reach."""
-    lines = [f"{'step':10} {'what':58} {'value':>9} {'wanted':>8}  note"]
-    for row in rows:
-        value = "-" if row.value is None else f"{row.value:.3g}"
-        wanted = "" if row.wanted is None else f"{row.wanted:g}"
-        lines.append(f"{row.step:10} {row.what[:58]:58} {value:>9} {wanted:>8}  {row.verdict}{row.note}")
-    return "\n".join(lines)
+    """Short: by the conditions that are to be met, what was only told and what is wrong behind them."""
+    kept = sorted((row for row in rows if not row.is_detail), key=lambda row: row.done_when or "9")
+    head = f"{'done when':9} {'what':64} {'value':>7} {'wanted':>6}  {'':7} note"
+    return "\n".join([head, *map(line_of, kept)])
 
 
 def machine() -> dict[str, Any]:
@@ -89,30 +169,36 @@ def machine() -> dict[str, Any]:
     return found
 
 
+def print_plan(steps: list[Step], seconds: float) -> None:
+    total = 0.0
+    for step in steps:
+        total += step.seconds
+        print(f"{step.name:10} up to {step.seconds:4.0f} s  {step.what}")
+    print(f"{'':10} up to {total:4.0f} s; the run stops after {seconds:.0f} s, whatever is left.")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", action="store_true", help="print the steps and stop; needs no GPU")
+    parser.add_argument("--dry", action="store_true", help="tiny models on the CPU engine: does it run through")
     parser.add_argument("--steps", help="names with commas, in this order")
     parser.add_argument("--seconds", type=float, default=560, help="of the whole run (default 560)")
-    parser.add_argument("--out", type=Path, default=Path("/tmp/gpu_run"), help="for figures and the engines' logs")
-    parser.add_argument("--target", default="medium", choices=["small", "medium", "large"], help="size of the target")
+    parser.add_argument("--out", type=Path, default=Path("/tmp/gpu_run"), help="for figures, models, engines' logs")
+    parser.add_argument("--target", default="medium", choices=list(TARGETS), help="size of the target")
     options = parser.parse_args()
     steps = chosen(options.steps)
     if options.plan:
-        total = 0.0
-        for step in steps:
-            total += step.seconds
-            print(f"{step.name:10} up to {step.seconds:4.0f} s  {step.what}")
-        print(f"{'':10} up to {total:4.0f} s; the run stops after {options.seconds:.0f} s, whatever is left.")
+        print_plan(steps, options.seconds)
         return
     found = machine()
     print(json.dumps(found))
-    if "gpu" not in found:
-        sys.exit("gpu_run: torch sees no CUDA device; --plan shows what would be done.")
+    if "gpu" not in found and not options.dry:
+        sys.exit("gpu_run: torch sees no CUDA device; --plan shows what would be done, --dry tries it without.")
     options.out.mkdir(parents=True, exist_ok=True)
-    context = Context(out=options.out, target=options.target)
+    context = Context(options.out, DRY if options.dry else Scale(TARGETS[options.target]))
+    results = Results(options.out / RESULTS)
     try:
-        rows = run(steps, context, Clock(options.seconds))
+        rows = run(steps, context, Clock(options.seconds), results)
     finally:
         context.close()
     print(table(rows))

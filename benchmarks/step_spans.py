@@ -36,6 +36,8 @@ STAGES = (
     ("sglang_hetero_spec.drafters.own_vocab", "OwnVocabDrafter.propose", "propose: host"),
     ("sglang_hetero_spec.drafters.ngram", "NgramDrafter.propose", "propose: n-grams"),
     ("sglang_hetero_spec.worker.draft_model", "SGLangDraftModel.catch_up", "read prompts: host"),
+    # One graph or many launches: the forward, as far as it is the host's.
+    ("sglang_hetero_spec.cuda.graphs.draft_graphs", "DraftGraphs.run", "propose: forward"),
     (_LLAMA, "CpuLlama.gather", "propose: gather KV"),
     (_LLAMA, "CpuLlama.read", "propose: forward"),
     (_LLAMA, "CpuLlama.read_layers", "propose: forward"),
