@@ -1,0 +1,91 @@
+"""Draft models on SGLang's FlashInfer backend, without graphs.
+
+Runs under TRITON_INTERPRET=1 (test_on_cpu.py starts it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.flashinfer_on_cpu.compiled import LOG
+from tests.flashinfer_on_cpu.world import VOCAB, Drafting, World, close, paths_of, random_parents, write_model
+
+BATCHES = [[40], [1], [3, 40, 17, 1], [0, 5, 90, 31, 16, 64], [130, 2]]
+
+
+@pytest.fixture(scope="module", params=[("gqa", 1), ("gqa", 16), ("mha", 16), ("window", 1), ("window", 16)], ids=str)
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+    kind, page_size = request.param
+    return World.make(write_model(kind, tmp_path_factory.mktemp("models")), page_size)
+
+
+@pytest.fixture(params=[False, True], ids=["decode", "tensor cores"])
+def _cores(request: pytest.FixtureRequest, world: World) -> Iterator[None]:
+    """The two ways in which FlashInfer decodes."""
+    from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SGLANG_FLASHINFER_USE_TENSOR_CORE", str(request.param))
+        world.runner.attn_backend = FlashInferAttnBackend(world.runner)
+        yield
+
+
+@pytest.mark.usefixtures("_cores")
+@pytest.mark.parametrize("lens", BATCHES, ids=str)
+@pytest.mark.parametrize("window", [1, 2, 5, 20])
+def test_a_chain(world: World, lens: list[int], window: int) -> None:
+    drafting = Drafting(world, lens)
+    batch = drafting.batch()
+    drafting.model.catch_up(batch, window)
+    logits = drafting.model.read_window(batch, window)
+    tails: list[list[int]] = [[] for _ in lens]
+    for offset in range(1, 4):
+        close(logits, drafting.expected(tails))
+        drawn = logits.argmax(-1)
+        for tail, token in zip(tails, drawn.tolist(), strict=True):
+            tail.append(token)
+        logits = drafting.model.read_next(batch, drawn, offset)
+    close(logits, drafting.expected(tails))
+
+
+@pytest.mark.parametrize("lens", BATCHES, ids=str)
+@pytest.mark.parametrize("width", [1, 3, 15])
+def test_a_tree(world: World, lens: list[int], width: int) -> None:
+    drafting = Drafting(world, lens)
+    batch = drafting.batch()
+    drafting.model.catch_up(batch, 3)
+    drafting.model.read_window(batch, 3)
+    generator = torch.Generator().manual_seed(width)
+    tokens = torch.randint(0, VOCAB, (len(lens), width), generator=generator)
+    parents = [random_parents(width, generator) for _ in lens]
+    logits = drafting.model.read_tree(batch, tokens, torch.tensor(parents))
+    for number, above in enumerate(parents):
+        for node, path in enumerate(paths_of(above)):
+            ids = [*drafting.context(number), *tokens[number, path].tolist()]
+            close(logits[number, node], world.logits(ids)[-1])
+
+
+@pytest.mark.parametrize("most", [7, 64])
+def test_prompts_are_read_in_parts(world: World, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sglang_hetero_spec.worker import draft_model
+
+    monkeypatch.setattr(draft_model, "CATCH_UP_TOKENS", most)
+    LOG.clear()
+    drafting = Drafting(world, [70, 3, 25])
+    batch = drafting.batch()
+    drafting.model.catch_up(batch, 2)
+    assert len(LOG.kinds) > 98 // most, "several forwards"
+    close(drafting.model.read_window(batch, 2), drafting.expected([[], [], []]))
+
+
+def test_what_was_read_is_not_read_again(world: World) -> None:
+    drafting = Drafting(world, [70, 3, 25])
+    drafting.model.catch_up(drafting.batch(), 2)
+    drafting.lens = [90, 20, 25]
+    batch = drafting.batch()
+    drafting.model.catch_up(batch, 2)
+    close(drafting.model.read_window(batch, 2), drafting.expected([[], [], []]))
