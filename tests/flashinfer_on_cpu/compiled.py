@@ -6,7 +6,6 @@ against the pool, masks against their buffers. Signatures are those of flashinfe
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -191,7 +190,8 @@ def run(
     assert q.shape == (info.qo_indptr[-1], info.num_qo_heads, info.head_dim), (q.shape, info)
     assert q.is_contiguous() and out.shape == q.shape and soft_cap == 0.0
     heads = Heads(info.num_qo_heads, info.num_kv_heads, info.head_dim)
-    assert math.isclose(sm_scale, heads.scale, rel_tol=1e-6) or sm_scale > 0
+    # A window that the plan was not told of is not compiled in: it skips whole tiles at most (variants.cuh, LogitsMask).
+    window_left = window_left if info.window_left >= 0 else -1
     for number, (k, v, mask) in enumerate(zip(keys, values, masks, strict=True)):
         rows = slice(info.qo_indptr[number], info.qo_indptr[number + 1])
         seen = seen_by(mode, rows.stop - rows.start, k.shape[0], window_left, mask)
@@ -242,7 +242,6 @@ def paged_run(*args: Any) -> None:
     (_, _, info, q, k, v, qo_indptr, kv_indptr, indices, last_page_len, out, lse) = args[:12]
     mode, layout, window_left, _, packed, mask_indptr, _, prefix_len, _, _, soft_cap, sm_scale = args[12:24]
     assert isinstance(info, Plan) and layout == NHD and prefix_len is None
-    assert (window_left >= 0) == (info.window_left >= 0), "the window is compiled in by the plan"
     same_on_device(info.qo_indptr, qo_indptr, "qo_indptr")
     same_on_device(info.kv_indptr, kv_indptr, "kv_indptr")
     keys, values = (pages_of(info, pool, indices, last_page_len) for pool in (k, v))

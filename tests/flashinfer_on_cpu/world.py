@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,7 +45,7 @@ def write_model(kind: str, folder: Path, seed: int = 0) -> Path:
         "head_dim": 16,
         "max_position_embeddings": CONTEXT,
         "initializer_range": 0.3,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": kind == "window",
         "bos_token_id": 0,
         "eos_token_id": 1,
     }
@@ -113,7 +113,7 @@ class World:
     @classmethod
     def make(cls, path: Path, page_size: int, **settings: Any) -> World:
         world = cls(path, page_size, make_runner(path, page_size, **settings))
-        world.runner.attn_backend = FlashInferAttnBackend(world.runner)
+        world.use(FlashInferAttnBackend)
         table = world.runner.req_to_token_pool.req_to_token
         pages = torch.randperm(ROWS * CONTEXT // page_size) + 1
         slots = pages.unsqueeze(1) * page_size + torch.arange(page_size)
@@ -122,6 +122,12 @@ class World:
         table[1 : ROWS + 1, :CONTEXT] = slots.flatten()[: ROWS * CONTEXT].view(ROWS, CONTEXT).to(table.dtype)
         world.spoil()
         return world
+
+    def use(self, backend: Callable[[ModelRunner], FlashInferAttnBackend]) -> FlashInferAttnBackend:
+        made = self.runner.attn_backend = backend(self.runner)
+        # Its other way of reading prompts is not told of the window.
+        made.use_paged = self.runner.sliding_window_size is not None
+        return made
 
     def spoil(self) -> None:
         for number in range(self.runner.layer_info.num_effective_layers):
