@@ -135,6 +135,12 @@ class World:
                 buffer.fill_(torch.nan)
                 buffer[: self.page_size] = 0.0
 
+    def clear_slot_zero(self) -> None:
+        """Requests that pad a batch read it, whatever was written there: as in SGLang, finite numbers."""
+        for number in range(self.runner.layer_info.num_effective_layers):
+            for buffer in self.runner.token_to_kv_pool.get_kv_buffer(number):
+                buffer[0] = 0.0
+
     @cached_property
     def reference(self) -> Any:
         model = AutoModelForCausalLM.from_pretrained(self.path, attn_implementation="eager", dtype=torch.float32)
