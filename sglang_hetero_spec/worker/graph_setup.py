@@ -114,7 +114,12 @@ def shapes_of(models: PoolModels, name: str) -> tuple[GraphShape, ...]:
     specs = [spec for spec in models.pool.drafters if name in (spec.name, spec.base)]
     has_pairs = models.pool.merged_draft_tokens is not None
     deepest = max(spec.num_steps for spec in models.pool.drafters) if has_pairs else 0
-    return graph_shapes(specs, deepest, models.has_own_sequences(name))
+    shapes = graph_shapes(specs, deepest, models.has_own_sequences(name))
+    if models.by_name[name].runner.sliding_window_size is None:
+        return shapes
+    # In graphs SGLang plans windows and trees over the first tokens of the context, where a sliding window wants the
+    # last (eagle_info.py, both generate_attn_arg_prefill).
+    return tuple(shape for shape in shapes if shape.kind == "next")
 
 
 def largest_batch(model: SGLangDraftModel) -> int:
