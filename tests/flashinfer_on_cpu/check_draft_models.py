@@ -6,7 +6,6 @@ Runs under TRITON_INTERPRET=1 (test_on_cpu.py starts it).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch

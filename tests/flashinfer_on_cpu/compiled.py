@@ -6,6 +6,7 @@ against the pool, masks against their buffers. Signatures are those of flashinfe
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -60,7 +61,7 @@ def host_list(tensor: torch.Tensor) -> list[int]:
 
 
 def ascending(indptr: list[int]) -> bool:
-    return indptr[0] == 0 and all(a <= b for a, b in zip(indptr, indptr[1:], strict=False))
+    return indptr[0] == 0 and all(a <= b for a, b in itertools.pairwise(indptr))
 
 
 def plan(kind: str, pinned: torch.Tensor, what: Plan) -> Plan:
@@ -77,7 +78,7 @@ def plan(kind: str, pinned: torch.Tensor, what: Plan) -> Plan:
 
 
 def _lens(indptr: list[int]) -> list[int]:
-    return [b - a for a, b in zip(indptr, indptr[1:], strict=False)]
+    return [b - a for a, b in itertools.pairwise(indptr)]
 
 
 def prefill_plan(
@@ -141,9 +142,7 @@ def decode_plan(
     assert page_size == 1 and len(pages) == batch_size + 1, "SGLang reads single slots"
     assert all(_lens(pages)), "a request without keys: the decode kernel would divide by zero"
     queries = list(range(batch_size + 1))
-    what = Plan(
-        queries, pages, _lens(pages), num_qo_heads, num_kv_heads, page_size, head_dim_qk, window_left, in_graph
-    )
+    what = Plan(queries, pages, _lens(pages), num_qo_heads, num_kv_heads, page_size, head_dim_qk, window_left, in_graph)
     return plan("decode", pinned, what)
 
 
@@ -190,7 +189,7 @@ def run(
     assert q.shape == (info.qo_indptr[-1], info.num_qo_heads, info.head_dim), (q.shape, info)
     assert q.is_contiguous() and out.shape == q.shape and soft_cap == 0.0
     heads = Heads(info.num_qo_heads, info.num_kv_heads, info.head_dim)
-    # A window that the plan was not told of is not compiled in: it skips whole tiles at most (variants.cuh, LogitsMask).
+    # A window that the plan was not told of is not compiled in: it skips whole tiles at most (variants.cuh).
     window_left = window_left if info.window_left >= 0 else -1
     for number, (k, v, mask) in enumerate(zip(keys, values, masks, strict=True)):
         rows = slice(info.qo_indptr[number], info.qo_indptr[number + 1])
@@ -220,15 +219,13 @@ def masks_of(
     ]
 
 
-def pages_of(
-    info: Plan, pool: torch.Tensor, indices: torch.Tensor, last_page_len: torch.Tensor
-) -> list[torch.Tensor]:
+def pages_of(info: Plan, pool: torch.Tensor, indices: torch.Tensor, last_page_len: torch.Tensor) -> list[torch.Tensor]:
     """The keys (or values) of each request, out of pages [pages, page_size, heads, d]."""
     assert indices.dtype == torch.int32 and last_page_len.dtype == torch.int32
     assert pool.dim() == 4 and pool.shape[1:] == (info.page_size, info.num_kv_heads, info.head_dim), pool.shape
     assert indices.numel() >= info.kv_indptr[-1], "fewer indices than planned"
     used = indices[: info.kv_indptr[-1]]
-    assert used.numel() == 0 or (0 <= int(used.min()) and int(used.max()) < pool.shape[0]), "a page outside the pool"
+    assert used.numel() == 0 or (int(used.min()) >= 0 and int(used.max()) < pool.shape[0]), "a page outside the pool"
     found = []
     for number, length in enumerate(info.kv_lens):
         pages = used[info.kv_indptr[number] : info.kv_indptr[number + 1]].long()

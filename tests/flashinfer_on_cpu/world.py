@@ -1,4 +1,4 @@
-"""Tiny models on SGLang's real runner, their attention SGLang's FlashInfer backend, and transformers to compare with."""
+"""Tiny models on SGLang's runner, their attention SGLang's FlashInfer backend, and transformers to compare with."""
 
 from __future__ import annotations
 
