@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,15 +13,30 @@ from torch.overrides import TorchFunctionMode
 
 from tests.flashinfer_on_cpu import compiled
 
+_IS_CUDA = torch.Tensor.is_cuda.__get__  # type: ignore[attr-defined]
+
+
+@contextmanager
+def pretending() -> Iterator[None]:
+    OnCpu.pretends = True
+    try:
+        yield
+    finally:
+        OnCpu.pretends = False
+
 
 class OnCpu(TorchFunctionMode):
-    """`cuda` is the CPU, and nothing is pinned."""
+    """`cuda` is the CPU, and nothing is pinned. pretends: every tensor says that it is on a GPU."""
+
+    pretends = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
         if "device" in kwargs and str(kwargs["device"]).startswith("cuda"):
             kwargs["device"] = "cpu"
         kwargs.pop("pin_memory", None)
+        if OnCpu.pretends and func == _IS_CUDA:
+            return True
         if func is torch.Tensor.pin_memory:
             return args[0]
         return func(*args, **kwargs)
