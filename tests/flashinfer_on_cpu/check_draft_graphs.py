@@ -19,7 +19,7 @@ from tests.flashinfer_on_cpu.world import VOCAB, Drafting, World, close, paths_o
 
 SHAPES = (GraphShape("window", 2), GraphShape("window", 6), GraphShape("next", 1), GraphShape("tree", 9))
 SIZES = (6, 3, 1)
-BATCHES = [[40], [3, 40], [3, 40, 17], [3, 40, 17, 1], [0, 5, 90, 31, 16, 64], [130, 2, 7, 9, 11]]
+BATCHES = [[40], [3, 40], [0, 5, 90, 31, 16, 64], [130, 2, 7, 9]]
 
 
 @pytest.fixture(scope="module", params=[("gqa", 1), ("gqa", 16), ("window", 16)], ids=str)
@@ -61,7 +61,7 @@ def drafting_in(graphs: DraftGraphs, world: World, lens: list[int], monkeypatch:
 
 
 @pytest.mark.parametrize("lens", BATCHES, ids=str)
-@pytest.mark.parametrize("window", [1, 2, 4, 6])
+@pytest.mark.parametrize("window", [1, 4])
 def test_a_chain(
     world: World, graphs: DraftGraphs, lens: list[int], window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +79,7 @@ def test_a_chain(
 
 
 @pytest.mark.parametrize("lens", BATCHES, ids=str)
-@pytest.mark.parametrize("width", [1, 5, 9])
+@pytest.mark.parametrize("width", [1, 9])
 def test_a_tree(
     world: World, graphs: DraftGraphs, lens: list[int], width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,10 +13,10 @@ import torch
 from tests.flashinfer_on_cpu.compiled import LOG
 from tests.flashinfer_on_cpu.world import VOCAB, Drafting, World, close, paths_of, random_parents, write_model
 
-BATCHES = [[40], [1], [3, 40, 17, 1], [0, 5, 90, 31, 16, 64], [130, 2]]
+BATCHES = [[1], [3, 40, 17, 1], [0, 5, 130, 31, 16, 64]]
 
 
-@pytest.fixture(scope="module", params=[("gqa", 1), ("gqa", 16), ("mha", 16), ("window", 1), ("window", 16)], ids=str)
+@pytest.fixture(scope="module", params=[("gqa", 1), ("mha", 16), ("window", 16)], ids=str)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     kind, page_size = request.param
     return World.make(write_model(kind, tmp_path_factory.mktemp("models")), page_size)
@@ -35,7 +35,7 @@ def _cores(request: pytest.FixtureRequest, world: World) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_cores")
 @pytest.mark.parametrize("lens", BATCHES, ids=str)
-@pytest.mark.parametrize("window", [1, 2, 5, 20])
+@pytest.mark.parametrize("window", [1, 2, 20])
 def test_a_chain(world: World, lens: list[int], window: int) -> None:
     drafting = Drafting(world, lens)
     batch = drafting.batch()
@@ -52,7 +52,7 @@ def test_a_chain(world: World, lens: list[int], window: int) -> None:
 
 
 @pytest.mark.parametrize("lens", BATCHES, ids=str)
-@pytest.mark.parametrize("width", [1, 3, 15])
+@pytest.mark.parametrize("width", [1, 15])
 def test_a_tree(world: World, lens: list[int], width: int) -> None:
     if world.runner.sliding_window_size is not None:
         pytest.skip("SGLang's verification with a window reads the wrong end of the context (attn_backend.py)")

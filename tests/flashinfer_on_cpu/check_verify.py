@@ -26,8 +26,8 @@ from tests.flashinfer_on_cpu.world import VOCAB, Drafting, World, close, write_m
 from tests.worker.proposals import proposal
 
 MOST = 16
-BATCHES = [[40], [0], [3, 40, 17, 1, 0], [200, 5, 31, 33]]
-KINDS = [("gqa", 1), ("gqa", 16), ("mha", 16), ("window", 1), ("window", 16)]
+BATCHES = [[0], [40, 3, 17, 1, 0], [200, 5, 31, 33]]
+KINDS = [("gqa", 1), ("mha", 16), ("window", 16)]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=str)
@@ -140,7 +140,7 @@ def graphs(world: World, way: str) -> ShapeGraphs:
     return made
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_in_graphs_of_all_sizes_one_after_the_other(
     world: World, graphs: ShapeGraphs, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
