@@ -13,6 +13,7 @@ from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
 
 from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
 from sglang_hetero_spec.cuda.graphs.shapes import GraphShape
+from sglang_hetero_spec.cuda.graphs.staging import Staging
 from tests.cuda.rerun import RerunRecorder
 from tests.flashinfer_on_cpu.compiled import LOG
 from tests.flashinfer_on_cpu.world import VOCAB, Drafting, World, close, paths_of, random_parents, write_model
@@ -28,13 +29,21 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return World.make(write_model(kind, tmp_path_factory.mktemp("models")), page_size)
 
 
+class Event:
+    """Of a device that has done everything."""
+
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
 def captured(world: World, shapes: Sequence[GraphShape] = SHAPES, sizes: Sequence[int] = SIZES) -> DraftGraphs:
     if world.runner.sliding_window_size is not None:
         shapes = tuple(shape for shape in shapes if shape.kind == "next")  # as worker.graph_setup.shapes_of
     world.use(FlashInferAttnBackend)
     # A graph's forward must not reach for the backend that eager forwards use.
     world.runner._get_attention_backend = lambda: FlashInferAttnBackend(world.runner)
-    graphs = DraftGraphs(world.runner, shapes, max(sizes), VOCAB, RerunRecorder)
+    graphs = DraftGraphs(world.runner, shapes, max(sizes), VOCAB, RerunRecorder, staging=Staging(Event))
     for size in sizes:
         for each in graphs.by_shape.values():
             each.capture(size)

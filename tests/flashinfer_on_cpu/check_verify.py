@@ -132,7 +132,9 @@ def graphs(world: World, way: str) -> ShapeGraphs:
     backend.init_cuda_graph_state(largest, largest * width)
     assert backend._graphs_in_parts == (way == "parts" or world.runner.sliding_window_size is not None)
     logits = torch.zeros(largest * width, VOCAB)
-    made = ShapeGraphs(world.runner, GraphShape("tree", width), largest, backend, RerunRecorder(backend), logits, None)
+    made = ShapeGraphs(
+        world.runner, GraphShape("tree", width), largest, backend, RerunRecorder(backend), logits, None, None
+    )
     for size in (largest, 2):
         made.capture(size)
     # SGLang's runner of captured graphs, as far as a verify input asks.
