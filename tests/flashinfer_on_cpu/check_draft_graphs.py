@@ -6,6 +6,8 @@ Runs under TRITON_INTERPRET=1 (test_on_cpu.py starts it).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
 from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
 from sglang_hetero_spec.cuda.graphs.shapes import GraphShape
 from sglang_hetero_spec.cuda.graphs.staging import Staging
+from sglang_hetero_spec.pool import DrafterSpec
 from tests.cuda.rerun import RerunRecorder
 from tests.flashinfer_on_cpu.compiled import LOG
 from tests.flashinfer_on_cpu.world import VOCAB, Drafting, World, close, paths_of, random_parents, write_model
@@ -149,3 +152,16 @@ def test_no_plan_is_written_over_one_that_the_device_has_still_to_fetch(
     for offset in range(1, 6):
         drawn = drafting.model.read_next(batch, drawn, offset).argmax(-1)
     assert LOG.overwritten == 0
+
+
+def test_which_shapes_a_model_with_a_sliding_window_has(world: World) -> None:
+    from sglang_hetero_spec.worker.graph_setup import shapes_of
+
+    spec = DrafterSpec("d", "standalone", None, "shared", 4, 1, 5)
+    models: Any = SimpleNamespace(
+        pool=SimpleNamespace(drafters=[spec], merged_draft_tokens=None),
+        by_name={"d": SimpleNamespace(runner=world.runner)},
+        has_own_sequences=lambda name: False,
+    )
+    kinds = {shape.kind for shape in shapes_of(models, "d")}
+    assert kinds == ({"next", "window"} if world.runner.sliding_window_size is None else {"next"})
