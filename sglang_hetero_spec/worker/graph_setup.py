@@ -15,6 +15,7 @@ from sglang_hetero_spec.pool import Pool
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
 
+    from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
     from sglang_hetero_spec.cuda.graphs.verify_widths import VerifyWidths
     from sglang_hetero_spec.worker.draft_model import SGLangDraftModel
     from sglang_hetero_spec.worker.pool_models import PoolModels
@@ -27,36 +28,12 @@ def capture_pool(models: PoolModels) -> None:
     from sglang.srt.model_executor.runner.base_cuda_graph_runner import freeze_gc
 
     from sglang_hetero_spec.cuda.graphs.capture import budget_of, capture_all, free_device_bytes, print_captured
-    from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
-    from sglang_hetero_spec.cuda.graphs.recorder import CudaRecorder
-    from sglang_hetero_spec.cuda.graphs.staging import Staging
-    from sglang_hetero_spec.cuda.streams import drafts_in_parallel
 
+    warn_of_windowed_trees(models)
     if switch(GRAPHS_SWITCH, ("on", "off")) == "off" or check_cuda_graph_backend(Phase.DECODE, Backend.DISABLED):
         logger.info("HETERO: CUDA graphs are off; drafters launch their kernels one by one.")
         return
-    has_own_pool = drafts_in_parallel(models.device)
-
-    def make_recorder(_attn_backend: Any) -> CudaRecorder:
-        return CudaRecorder(has_own_pool)
-
-    made, staging = {}, Staging()
-    for name, model in models.by_name.items():
-        problem = why_no_graphs(model)
-        if problem is not None:
-            logger.warning("HETERO: drafter %s drafts without CUDA graphs: %s.", name, problem)
-            continue
-        shapes = shapes_of(models, name)
-        if shapes:
-            made[name] = DraftGraphs(
-                model.runner,
-                shapes,
-                largest_batch(model),
-                num_logits(model),
-                make_recorder,
-                model.adapters,
-                staging,
-            )
+    made = make_graphs(models)
     if not made:
         return
     with freeze_gc(get_exec().graph.enable_cudagraph_gc):
@@ -65,6 +42,41 @@ def capture_pool(models: PoolModels) -> None:
     for name, graphs in made.items():
         models.by_name[name].graphs = graphs
     print_captured(rows, budget)
+
+
+def make_graphs(models: PoolModels) -> dict[str, DraftGraphs]:
+    """Nothing captured yet, of each model that can have some; by the drafters' names."""
+    from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
+    from sglang_hetero_spec.cuda.graphs.recorder import CudaRecorder
+    from sglang_hetero_spec.cuda.graphs.staging import Staging
+    from sglang_hetero_spec.cuda.streams import drafts_in_parallel
+
+    has_own_pool = drafts_in_parallel(models.device)
+
+    def make_recorder(_attn_backend: Any) -> CudaRecorder:
+        return CudaRecorder(has_own_pool)
+
+    made, staging = {}, Staging()
+    for name, model in models.by_name.items():
+        problem, shapes = why_no_graphs(model), shapes_of(models, name)
+        if problem is not None:
+            logger.warning("HETERO: drafter %s drafts without CUDA graphs: %s.", name, problem)
+        elif shapes:
+            sizes = largest_batch(model), num_logits(model)
+            made[name] = DraftGraphs(model.runner, shapes, *sizes, make_recorder, model.adapters, staging)
+    return made
+
+
+def warn_of_windowed_trees(models: PoolModels) -> None:
+    for spec in models.pool.drafters:
+        model = models.by_name.get(spec.base or spec.name)
+        if model is not None and spec.topk > 1 and model.runner.sliding_window_size is not None:
+            logger.warning(
+                "HETERO: drafter %s proposes trees with a model that has sliding windows; there SGLang's attention reads"
+                " the first tokens of a long context instead of the last. Expect short accept lengths, or set its topk"
+                " to 1 in pool.json.",
+                spec.name,
+            )
 
 
 def all_ranks_say(mine: bool) -> bool:

@@ -190,3 +190,25 @@ def test_a_model_without_these_layers_is_refused(world: World) -> None:
         del layer.mlp.gate_up_proj
     with pytest.raises(HeteroError, match=r"Drafter near has adapters.*no gate_up_proj"):
         ServedAdapters(runner, "near")
+
+
+@pytest.mark.parametrize("width", [1, 3], ids=["one token", "a window"])
+def test_masks_that_stay_where_they_are_give_what_the_batchs_own_do(world: World, width: int) -> None:
+    """As captured graphs read them: batches of other mixes and sizes are loaded into the same tensors."""
+    served = world.served(1, 2, 3, 5)
+    served._on_cpu = False  # there all adapters are stacked, whoever is in the batch
+    static = served.nobody(6)
+    places = [mask.data_ptr() for mask in static.masks]
+    layer = world.runner.model.model.layers[1].self_attn
+    for drafters in ([2, 0, 3, 5, 1, 1], [5, 5], [1, 0, 2], None, [3]):
+        number = 4 if drafters is None else len(drafters)
+        hidden = torch.randn(number * width, 32)
+        work = served.of(drafters)
+        static.load(work, number)
+        with torch.no_grad():
+            with served.during(static.first(number)):
+                ours = layer.qkv_proj(hidden)[0]
+            with served.during(None if work is None else work.repeated([width] * number)):
+                wanted = layer.qkv_proj(hidden)[0]
+        torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-4)
+    assert [mask.data_ptr() for mask in static.masks] == places
