@@ -72,7 +72,7 @@ def warn_of_windowed_trees(models: PoolModels) -> None:
         model = models.by_name.get(spec.base or spec.name)
         if model is not None and spec.topk > 1 and model.runner.sliding_window_size is not None:
             logger.warning(
-                "HETERO: drafter %s proposes trees with a model that has sliding windows; there SGLang's attention reads"
+                "HETERO: drafter %s proposes trees with a model of sliding windows, where SGLang's attention reads"
                 " the first tokens of a long context instead of the last. Expect short accept lengths, or set its topk"
                 " to 1 in pool.json.",
                 spec.name,
