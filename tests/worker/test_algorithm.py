@@ -1,16 +1,13 @@
-"""HETERO answers all that SGLang asks an algorithm, refuses what it cannot serve, and is registered once."""
+"""HETERO answers all that SGLang asks an algorithm, and is registered once."""
 
 from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from types import SimpleNamespace
 
 import pytest
 
 from sglang_hetero_spec import plugin
-from sglang_hetero_spec.errors import HeteroError
-from sglang_hetero_spec.server_args import UNSUPPORTED, refuse_unsupported
 
 # In the enum's interface only: without ours SGLang would end in an AttributeError.
 OURS = ("carries_draft_hidden_states", "need_topk", "get_platform_worker_cls", "create_future_map")
@@ -73,74 +70,6 @@ def test_predicates() -> None:
     }
     assert yes == {"is_some", "is_speculative", "is_standalone", "supports_grammar_overlap", "has_draft_kv"}
     assert algorithm.supports_overlap and algorithm.draft_cell_bytes == 0
-
-
-SERVABLE = {
-    "pp_size": 1,
-    "enable_dp_attention": False,
-    "disaggregation_mode": "null",
-    "tokenizer_worker_num": 1,
-    "enable_lora": None,
-    "lora_paths": None,
-    "enable_mixed_chunk": False,
-    "speculative_use_rejection_sampling": False,
-    "enable_hierarchical_cache": False,
-    "speculative_accept_threshold_single": 1.0,
-    "speculative_accept_threshold_acc": 1.0,
-    "speculative_adaptive": False,
-    "enable_watermark": False,
-    "speculative_num_steps": None,
-    "speculative_eagle_topk": None,
-    "speculative_num_draft_tokens": None,
-}
-REFUSED = [
-    ("pp_size", 2, "--pp-size"),
-    ("enable_dp_attention", True, "--enable-dp-attention"),
-    ("disaggregation_mode", "prefill", "--disaggregation-mode"),
-    ("tokenizer_worker_num", 2, "--tokenizer-worker-num"),
-    ("enable_lora", True, "--enable-lora"),
-    ("lora_paths", ["a"], "--lora-paths"),
-    ("enable_mixed_chunk", True, "--enable-mixed-chunk"),
-    ("speculative_use_rejection_sampling", True, "--speculative-use-rejection-sampling"),
-    ("enable_hierarchical_cache", True, "--enable-hierarchical-cache"),
-    ("speculative_accept_threshold_single", 0.9, "--speculative-accept-threshold-single"),
-    ("speculative_accept_threshold_acc", 0.9, "-acc"),
-    ("speculative_adaptive", True, "--speculative-adaptive"),
-    ("enable_watermark", True, "--enable-watermark"),
-    ("speculative_num_steps", 3, "--speculative-num-steps"),
-    ("speculative_eagle_topk", 1, "--speculative-eagle-topk"),
-    ("speculative_num_draft_tokens", 4, "--speculative-num-draft-tokens"),
-]
-
-
-def test_plain_arguments_are_served() -> None:
-    refuse_unsupported(SimpleNamespace(**SERVABLE))
-
-
-@pytest.mark.parametrize(("field", "value", "flag"), REFUSED)
-def test_what_cannot_be_served_is_refused_by_name(field: str, value: object, flag: str) -> None:
-    with pytest.raises(HeteroError) as refused:
-        refuse_unsupported(SimpleNamespace(**{**SERVABLE, field: value}))
-    message = str(refused.value)
-    assert flag in message and message.startswith("HETERO does not support") and "\n" not in message
-
-
-def test_every_entry_of_the_list_has_a_case() -> None:
-    reached = set()
-    for field, value, _ in REFUSED:
-        cfg = SimpleNamespace(**{**SERVABLE, field: value})
-        reached |= {entry.flag for entry in UNSUPPORTED if entry.applies(cfg)}
-    assert reached == {entry.flag for entry in UNSUPPORTED}
-
-
-@pytest.mark.usefixtures("sglang")
-def test_the_arguments_are_sglangs_and_its_defaults_are_served() -> None:
-    from sglang.srt.server_args import ServerArgs
-
-    raw = ServerArgs(model_path="any")
-    for field, value in SERVABLE.items():
-        assert getattr(raw, field) == value, field
-    refuse_unsupported(raw)
 
 
 @pytest.fixture

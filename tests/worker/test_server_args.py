@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from sglang_hetero_spec.errors import HeteroError
 from sglang_hetero_spec.pool import DrafterSpec
-from sglang_hetero_spec.server_args import refuse_for_backend, refuse_unsupported
+from sglang_hetero_spec.server_args import UNSUPPORTED, refuse_for_backend, refuse_unsupported
 
 # As SGLang resolves them for a server that asks for nothing special.
-PLAIN: dict[str, Any] = {
+SERVABLE = {
     "pp_size": 1,
     "enable_dp_attention": False,
     "attn_dp_size": 1,
@@ -33,36 +32,64 @@ PLAIN: dict[str, Any] = {
     "speculative_eagle_topk": None,
     "speculative_num_draft_tokens": None,
 }
+REFUSED = [
+    ("pp_size", 2, "--pp-size"),
+    ("enable_dp_attention", True, "--enable-dp-attention"),
+    ("attn_dp_size", 2, "--attn-dp-size"),
+    ("enable_two_batch_overlap", True, "--enable-two-batch-overlap"),
+    ("enable_pdmux", True, "--enable-pdmux"),
+    ("disaggregation_mode", "prefill", "--disaggregation-mode"),
+    ("tokenizer_worker_num", 2, "--tokenizer-worker-num"),
+    ("enable_lora", True, "--enable-lora"),
+    ("lora_paths", ["a"], "--lora-paths"),
+    ("enable_mixed_chunk", True, "--enable-mixed-chunk"),
+    ("speculative_use_rejection_sampling", True, "--speculative-use-rejection-sampling"),
+    ("enable_hierarchical_cache", True, "--enable-hierarchical-cache"),
+    ("speculative_accept_threshold_single", 0.9, "--speculative-accept-threshold-single"),
+    ("speculative_accept_threshold_acc", 0.9, "-acc"),
+    ("speculative_adaptive", True, "--speculative-adaptive"),
+    ("enable_watermark", True, "--enable-watermark"),
+    ("speculative_num_steps", 3, "--speculative-num-steps"),
+    ("speculative_eagle_topk", 1, "--speculative-eagle-topk"),
+    ("speculative_num_draft_tokens", 4, "--speculative-num-draft-tokens"),
+]
 
 
-def test_a_plain_server_is_not_refused() -> None:
-    refuse_unsupported(SimpleNamespace(**PLAIN))
+def test_plain_arguments_are_served() -> None:
+    refuse_unsupported(SimpleNamespace(**SERVABLE))
 
 
-@pytest.mark.parametrize(
-    ("changed", "word"),
-    [
-        ({"pp_size": 2}, "--pp-size"),
-        ({"enable_dp_attention": True}, "--enable-dp-attention"),
-        ({"attn_dp_size": 2}, "--attn-dp-size"),
-        ({"enable_two_batch_overlap": True}, "--enable-two-batch-overlap"),
-        ({"enable_pdmux": True}, "--enable-pdmux"),
-        ({"disaggregation_mode": "prefill"}, "--disaggregation-mode"),
-        ({"enable_mixed_chunk": True}, "--enable-mixed-chunk"),
-        ({"speculative_accept_threshold_acc": 0.9}, "threshold"),
-        ({"speculative_eagle_topk": 4}, "--speculative-eagle-topk"),
-    ],
-    ids=str,
-)
-def test_each_is_refused_by_its_name(changed: dict[str, Any], word: str) -> None:
-    with pytest.raises(HeteroError, match=rf"HETERO does not support .*{word}.* yet; .*\.$"):
-        refuse_unsupported(SimpleNamespace(**(PLAIN | changed)))
+@pytest.mark.parametrize(("field", "value", "flag"), REFUSED)
+def test_what_cannot_be_served_is_refused_by_name(field: str, value: object, flag: str) -> None:
+    with pytest.raises(HeteroError) as refused:
+        refuse_unsupported(SimpleNamespace(**{**SERVABLE, field: value}))
+    message = str(refused.value)
+    assert flag in message and message.startswith("HETERO does not support") and "\n" not in message
+
+
+def test_every_entry_of_the_list_has_a_case() -> None:
+    reached = set()
+    for field, value, _ in REFUSED:
+        cfg = SimpleNamespace(**{**SERVABLE, field: value})
+        reached |= {entry.flag for entry in UNSUPPORTED if entry.applies(cfg)}
+    by_variable = {"SGLANG_ENABLE_POST_CAPTURE_KV_SIZING"}
+    assert reached | by_variable == {entry.flag for entry in UNSUPPORTED}
+
+
+@pytest.mark.usefixtures("sglang")
+def test_the_arguments_are_sglangs_and_its_defaults_are_served() -> None:
+    from sglang.srt.server_args import ServerArgs
+
+    raw = ServerArgs(model_path="any")
+    for field, value in SERVABLE.items():
+        assert getattr(raw, field) == value, field
+    refuse_unsupported(raw)
 
 
 def test_a_pool_that_would_grow_without_its_drafters_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SGLANG_ENABLE_POST_CAPTURE_KV_SIZING", "1")
-    with pytest.raises(HeteroError, match="POST_CAPTURE"):
-        refuse_unsupported(SimpleNamespace(**PLAIN))
+    with pytest.raises(HeteroError, match="HETERO does not support SGLANG_ENABLE_POST_CAPTURE_KV_SIZING yet"):
+        refuse_unsupported(SimpleNamespace(**SERVABLE))
 
 
 CHAIN = DrafterSpec("code", "standalone", None, "shared", 4, 1, 5)
