@@ -227,9 +227,10 @@ def test_a_proposal_that_fails_is_joined() -> None:
 
 @pytest.mark.usefixtures("sglang")
 def test_the_workers_proposals_are_the_same() -> None:
-    from benchmarks.stub_worker import WIDTH, CannedDrafter, _request, stub_worker
+    from benchmarks.stub_worker import WIDTH, CannedDrafter, StubSteps
     from sglang_hetero_spec.drafters.base import DraftBatch
     from sglang_hetero_spec.drafters.tree import DraftTree, chain
+    from sglang_hetero_spec.worker.shares import gather_shares
 
     class OwnModel(CannedDrafter):
         """Ids that tell the drafter and the requests."""
@@ -241,18 +242,17 @@ def test_the_workers_proposals_are_the_same() -> None:
             return chain(names.unsqueeze(1).repeat(1, WIDTH), num_fed=1)
 
     size, module = 7, Recorder()
-    worker = stub_worker(num_drafters=3, size=size)
+    steps = StubSteps(num_drafters=3, size=size)
+    worker, batch = steps.worker, steps.batch()
     worker.drafters = [OwnModel(drafter.spec) for drafter in worker.drafters]
-    reqs = [_request(number, number % 3) for number in range(size)]
-    lens = torch.arange(50, 50 + size)
-    greedy = SimpleNamespace(is_all_greedy=True, sampling_seed=None)
-    batch = SimpleNamespace(reqs=reqs, seq_lens=lens, seq_lens_cpu=lens, sampling_info=greedy)
     found = []
     for way in (Serial(), Parallel(module)):
         worker._streams = way
         for _ in range(2):
-            shares = worker._split(reqs)
-            drafted = worker._propose(batch, torch.arange(1, size + 1), lens, shares)
+            shares = worker._split(batch.reqs)
+            roots = batch.spec_info.bonus_tokens.long()
+            gathered = gather_shares(shares, batch.req_pool_indices, batch.seq_lens, roots, batch.seq_lens_cpu)
+            drafted = worker._propose(batch, shares, gathered)
             found.append([(part.share, part.proposal.tree.tokens.tolist()) for part in drafted])
     assert found[1:] == found[:1] * 3 and len(found[0]) == 3
     assert [len(part[1]) for part in found[0]] == [3, 2, 2] and module.made == 2

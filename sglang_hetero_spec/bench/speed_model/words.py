@@ -48,8 +48,8 @@ def expected(ranges: Ranges, has_run: bool) -> tuple[str, ...]:
         f" (989 TFLOP/s, fp8 1979, x {percent(ranges.arithmetic)}), and in a CUDA graph {micro(ranges.gap)} a layer and"
         f" {milli(ranges.launch)} more; with several H100s two all-reduces a layer of {micro(ranges.all_reduce)} and"
         " their bytes at 450 GB/s.",
-        f"Drafters' forwards are launched kernel by kernel ({micro(ranges.eager_gap)} a layer,"
-        f" {milli(ranges.eager_launch)} a forward), as HETERO does it now; the second table has them in CUDA graphs.",
+        "Drafters' forwards are CUDA graphs, as HETERO captures them; in the second table they are launched kernel by"
+        f" kernel ({micro(ranges.eager_gap)} a layer, {milli(ranges.eager_launch)} a forward).",
         f"The device waits {milli(ranges.host)} a step for the host without speculation, {milli(ranges.speculation)}"
         " with it.",
         "Within a range every value is taken as equally likely, and the ranges as independent of each other; they are"
