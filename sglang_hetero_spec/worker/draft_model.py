@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
     from sglang_hetero_spec.worker.lora import AtWork, ServedAdapters
 
+# Tokens behind the root whose places are found together: launches cost the host more than numbers cost the device.
+PLACES_AHEAD = 8
 # Tokens that one catch-up forward reads at most: bounds activation memory when long prompts join at once.
 CATCH_UP_TOKENS = 4096
 
@@ -54,6 +56,18 @@ class Lens:
     @property
     def total(self) -> int | None:
         return None if self.host is None else int(self.host.sum())
+
+
+@dataclass(frozen=True)
+class PlacesAhead:
+    """Of the tokens behind the roots of a batch, from offset `first` on: positions, slots, and lengths with each token,
+    [PLACES_AHEAD, b] int64."""
+
+    batch: DraftBatch
+    first: int
+    positions: torch.Tensor
+    slots: torch.Tensor
+    lens: Lens
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,7 @@ class SGLangDraftModel:
         if head.ids is not None:
             prune_head(runner, head.ids)
         self._shared: SharedState | None = None
+        self._ahead: PlacesAhead | None = None
 
     def attach(self, shared: SharedState) -> None:
         """Called once the pools exist."""
@@ -151,16 +166,28 @@ class SGLangDraftModel:
         return self._logits(forward_batch, self.adapters_of(batch))
 
     def read_next(self, batch: DraftBatch, tokens: torch.Tensor, offset: int) -> torch.Tensor:
-        positions = batch.seq_lens + offset
+        ahead = self._places_ahead(batch, offset)
+        row = offset - ahead.first
         forward_batch = self._forward_batch(
             ForwardMode.DECODE,
             batch.rows,
             tokens=tokens,
-            positions=positions,
-            slots=self._slots(batch.rows, positions),
-            seq_lens=Lens.of(batch, lambda lens: lens + (offset + 1)),
+            positions=ahead.positions[row],
+            slots=ahead.slots[row],
+            seq_lens=Lens(ahead.lens.device[row], None if ahead.lens.host is None else ahead.lens.host[row]),
         )
         return self._logits(forward_batch, self.adapters_of(batch))
+
+    def _places_ahead(self, batch: DraftBatch, offset: int) -> PlacesAhead:
+        known = self._ahead
+        if known is None or known.batch is not batch or not 0 <= offset - known.first < PLACES_AHEAD:
+            offsets = range(offset, offset + PLACES_AHEAD)
+            positions = batch.seq_lens + kept_on_device(offsets, batch.seq_lens.device).unsqueeze(1)
+            host = batch.seq_lens_cpu
+            ends = None if host is None else host + torch.tensor(offsets).unsqueeze(1) + 1
+            slots = self._slots(batch.rows, positions)
+            known = self._ahead = PlacesAhead(batch, offset, positions, slots, Lens(positions + 1, ends))
+        return known
 
     def read_tree(self, batch: DraftBatch, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         number = tokens.shape[1]

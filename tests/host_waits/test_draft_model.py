@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,17 +93,18 @@ def test_some_logits_of_a_head_that_cannot_be_cut() -> None:
 
 
 # Launches of the preparation of one forward for SIZE requests; 4 to 8 us of host time each on a GPU.
-MOST = {"read_window": 17, "read_next": 6, "read_tree": 19}
+MOST = {"read_window": 17, "read_next, the first of a proposal": 6, "read_next": 1, "read_tree": 19}
 
 
 def test_launches() -> None:
     with watched_device():
         model = draft_model(StubRunner(VOCAB))
-        now = batch()
+        now, others = batch(), iter([batch(), batch()])
         tokens, parents = on_device(torch.ones(SIZE, 4, dtype=torch.int64)), on_device([[-1, -1, 0, 1]] * SIZE)
     calls = {
         "read_window": lambda: model.read_window(now, 2),
-        "read_next": lambda: model.read_next(now, tokens[:, 0], 1),
+        "read_next, the first of a proposal": lambda: model.read_next(next(others), tokens[:, 0], 1),
+        "read_next": lambda: model.read_next(now, tokens[:, 0], 2),
         "read_tree": lambda: model.read_tree(now, tokens, parents),
     }
     found = {}
@@ -124,3 +126,23 @@ def test_the_stub_reads_what_stands_there() -> None:
     rows = torch.arange(1, SIZE + 1)
     want = (rows * MAX_LEN + LENGTH + torch.arange(SIZE)) % VOCAB
     assert torch.equal(held(logits).argmax(dim=-1), want)
+
+
+def test_places_found_ahead_are_those_of_each_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond what is found at once, again for a token before, and for another batch."""
+    with watched_device():
+        model, asked = draft_model(StubRunner(VOCAB)), []
+        monkeypatch.setattr(model, "_logits", lambda forward_batch, work: asked.append(forward_batch))
+        tokens = on_device(torch.ones(SIZE, dtype=torch.int64))
+        first, second = batch(), replace(batch(), seq_lens=batch().seq_lens + 7, seq_lens_cpu=batch().seq_lens_cpu + 7)
+        wanted = [(one, offset) for one in (first, second, first) for offset in (1, 2, 3, 8, 9, 20, 2)]
+        for one, offset in wanted:
+            model.read_next(one, tokens, offset)
+    rows = torch.arange(1, SIZE + 1)
+    for (one, offset), forward_batch in zip(wanted, asked, strict=True):
+        positions = one.seq_lens_cpu + offset
+        assert torch.equal(held(forward_batch.positions), positions)
+        assert torch.equal(held(forward_batch.out_cache_loc), rows * MAX_LEN + positions)
+        assert torch.equal(held(forward_batch.seq_lens), positions + 1)
+        assert torch.equal(forward_batch.seq_lens_cpu, positions + 1)
+        assert forward_batch.seq_lens_sum == int((positions + 1).sum())
