@@ -109,8 +109,6 @@ def live(shape: GraphShape, number: int, seed: int = 0) -> Any:
     )
     if shape.kind == "window":
         batch.spec_info = _window_input(draw(number) % shape.width, shape.width)
-        batch.extend_prefix_lens = (lens - shape.width).int()
-        batch.extend_prefix_lens_cpu = (lens - shape.width).tolist()
     if shape.kind == "tree":
         batch.spec_info = irregular_tree_input(tokens, torch.ones(1, dtype=torch.bool), shape.width, lens)
     return batch

@@ -29,13 +29,12 @@ class StaticBatch:
         self.fill = max(fill, shape.width) if shape.kind == "window" else fill
         num_tokens = largest * shape.width
         self._tokens, self._positions, self._slots = torch.zeros(3, num_tokens, dtype=torch.int64, device=device)
-        self._rows, self._roots, self._accepts = torch.zeros(3, largest, dtype=torch.int64, device=device)
+        self._rows = torch.zeros(largest, dtype=torch.int64, device=device)
         self._lens = torch.full((largest,), self.fill, dtype=torch.int64, device=device)
         self._host_lens = torch.full((largest,), self.fill, dtype=torch.int64)
         self._first_rows = torch.arange(0, num_tokens, shape.width, device=device)
         self._logit_rows = self._first_rows.clone()
         self._widths = torch.full((largest,), shape.width, dtype=torch.int32, device=device)
-        self._prefixes = torch.zeros(largest, dtype=torch.int32, device=device)
 
     def forward_batch(self, size: int, device: torch.device | str) -> ForwardBatch:
         """Of the first `size` requests, to capture and to plan with."""
@@ -57,9 +56,7 @@ class StaticBatch:
         if self.shape.kind == "window":
             batch.extend_num_tokens = size * width
             batch.extend_seq_lens_cpu = [width] * size
-            batch.extend_prefix_lens_cpu = [0] * size
             batch.extend_seq_lens = self._widths[:size]
-            batch.extend_prefix_lens = self._prefixes[:size]
             batch.extend_start_loc = self._first_rows[:size].to(torch.int32)
         return batch
 
@@ -67,8 +64,7 @@ class StaticBatch:
         width = self.shape.width
         if self.shape.kind == "window":
             return EagleDraftExtendInput(
-                num_correct_drafts=self._roots[:size],
-                num_accept_tokens=self._accepts[:size],
+                num_correct_drafts=self._logit_rows[:size],  # FlashInfer asks how many there are, for nothing else
                 num_tokens_per_req=width,
                 capture_hidden_mode=CaptureHiddenMode.NULL,
                 select_index=self._logit_rows[:size],
@@ -87,10 +83,8 @@ class StaticBatch:
         into += [self._rows[:number], self._lens[:number]]
         values = [live.input_ids, live.positions, live.out_cache_loc, live.req_pool_indices, live.seq_lens]
         if self.shape.kind == "window":
-            into += [self._roots[:number], self._accepts[:number], self._logit_rows[:number]]
-            window = live.spec_info
-            values += [window.num_correct_drafts, window.num_accept_tokens, window.select_index]
-            self._prefixes[:number].copy_(live.extend_prefix_lens)
+            into.append(self._logit_rows[:number])
+            values.append(live.spec_info.select_index)
         torch._foreach_copy_(into, values)
         if number < size:
             self._clear(number, size)
@@ -103,7 +97,6 @@ class StaticBatch:
         torch._foreach_zero_([self._tokens[tokens], self._positions[tokens], self._slots[tokens], self._rows[nobody]])
         self._lens[nobody].fill_(self.fill)
         self._host_lens[nobody].fill_(self.fill)
-        self._prefixes[nobody].zero_()
         self._logit_rows[nobody].copy_(self._first_rows[nobody])
 
     def _plan_with(self, live: ForwardBatch, planned: ForwardBatch) -> None:
@@ -114,7 +107,5 @@ class StaticBatch:
             self._host_lens[:number].copy_(live.seq_lens_cpu)
             planned.seq_lens_cpu = self._host_lens[:size]
             planned.seq_lens_sum = live.seq_lens_sum + (size - number) * self.fill
-        if self.shape.kind == "window" and live.extend_prefix_lens_cpu is not None:
-            planned.extend_prefix_lens_cpu = [*live.extend_prefix_lens_cpu, *[0] * (size - number)]
         if self.shape.kind == "tree":
             planned.spec_info = live.spec_info
