@@ -19,6 +19,7 @@ pytest.importorskip("triton", reason="Triton is not installed: it comes with tor
 pytest.importorskip("flashinfer", reason="FlashInfer is not installed: it comes with SGLang on Linux")
 
 
+@pytest.mark.slow  # a minute and a half: the default run is to take no more than 15
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the CPU engine does nothing where CUDA is available")
 def test_on_cpu() -> None:
     assert len(CHECKS) >= 3
