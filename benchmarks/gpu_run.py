@@ -7,7 +7,7 @@
     python -m benchmarks.gpu_run --dry --out OUT              # all that runs on a CPU, with tiny models; no figures
 
 Each step has its box of time. One that does not fit into what is left is skipped and said so; one that fails or runs
-out of its box is reported, what it found until then stays, and the next one runs. Every figure is in OUT/gpu_run.json
+out of its box is reported, what it found until then stays, and the next one runs. Every figure is in OUT/gpu_run-medium.json
 as soon as it is known. The table comes last.
 
 On the lent machine (/work/.library/device: 10 minutes a command, 30 in all, given back after 30 idle seconds), which
@@ -27,9 +27,9 @@ as pack.py cuts them), and the same with no carry but `. /tmp/site/env.sh; pytho
     cp .kit/* /tmp/kit/; cd /tmp/kit && cat piece-* | split -b 58M -d --additional-suffix=.bin - part- && cd - &&
       PYTHON=$(command -v python3) bash /tmp/kit/unpack.sh /tmp/kit && . /tmp/site/env.sh;
       python3 -m benchmarks.gpu_run --out /tmp/gpu --seconds 500;
-      cp /tmp/gpu/gpu_run.json $OUT/; tar czf $OUT/logs.tgz /tmp/gpu/*.log
+      cp /tmp/gpu/gpu_run-medium.json $OUT/; tar czf $OUT/logs.tgz /tmp/gpu/*.log
 
-If the machine went in between, put the last gpu_run.json into .kit/ and copy it to /tmp/gpu/ first: what it has is not
+If the machine went in between, put the last gpu_run-medium.json into .kit/ and copy it to /tmp/gpu/ first: what it has is not
 measured again.
 """
 
@@ -49,7 +49,8 @@ from benchmarks.gpu_context import DRY, Context, Row, Scale, Step
 from benchmarks.gpu_models import TARGETS
 from benchmarks.gpu_steps import STEPS
 
-RESULTS = "gpu_run.json"
+# A dry run's, and those of each target, lie apart: what is there already is not measured again.
+RESULTS = "gpu_run-{of}.json"
 
 
 @dataclass
@@ -196,7 +197,7 @@ def main() -> None:
         sys.exit("gpu_run: torch sees no CUDA device; --plan shows what would be done, --dry tries it without.")
     options.out.mkdir(parents=True, exist_ok=True)
     context = Context(options.out, DRY if options.dry else Scale(TARGETS[options.target]))
-    results = Results(options.out / RESULTS)
+    results = Results(options.out / RESULTS.format(of="dry" if options.dry else options.target))
     try:
         rows = run(steps, context, Clock(options.seconds), results)
     finally:

@@ -9,6 +9,11 @@ class HeteroError(ValueError):
     """A start-up that HETERO refuses. The message says what is wrong, where, and what to do."""
 
 
+def first_line(error: Exception) -> str:
+    """Of what somebody else's error says, or its kind where it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def refuse(error: ValueError) -> None:
     """End a start-up: one line and exit code 2 where SGLang's own commands run, `error` itself in a library."""
     main_module = sys.modules.get("__main__")

@@ -13,6 +13,7 @@ from sglang_hetero_spec.cuda.streams import stream_bytes
 from sglang_hetero_spec.cuda.support import GRAPHS_SWITCH, VERIFY_SWITCH
 from sglang_hetero_spec.pool import MANIFEST_NAME, PoolError
 from sglang_hetero_spec.pool.checkpoint import vocab_size
+from sglang_hetero_spec.pool.pairs import has_pairs
 from sglang_hetero_spec.pool.parse import parse_manifest
 from sglang_hetero_spec.pool.schema import Manifest
 from sglang_hetero_spec.pool.strict_json import parse_object, read_text
@@ -39,7 +40,10 @@ def draft_shapes(root: Path, manifest: Manifest) -> list[DraftShape]:
     for drafter in manifest.drafters:
         if drafter.kind in _WITH_MODEL and drafter.path is not None:
             where = root / drafter.path / "config.json"
-            shapes.append(DraftShape(drafter.name, vocab_size(parse_object(read_text(where), where)) or 0))
+            size = vocab_size(parse_object(read_text(where), where)) or 0
+            served = [each for each in manifest.drafters if drafter.name in (each.name, each.base)]
+            trees = [(each.topk or 1) * ((each.num_steps or 1) - 1) for each in served if (each.topk or 1) > 1]
+            shapes.append(DraftShape(drafter.name, size, max([1, *trees]), 2 if has_pairs(manifest) else 1))
     return shapes
 
 
@@ -71,5 +75,4 @@ def graphs_per_model(cfg: Any, manifest: Manifest) -> int:
     """At most: of one more token or the nodes of a tree, and of windows, wider ones too where there are pairs."""
     if os.environ.get(GRAPHS_SWITCH) == "off" or cfg.cuda_graph_config.decode.backend == "disabled":
         return 0
-    has_pairs = any(task.second_drafter is not None for task in manifest.tasks)
-    return (3 if has_pairs else 2) * MOST_SIZES
+    return (3 if has_pairs(manifest) else 2) * MOST_SIZES

@@ -24,10 +24,14 @@ _FLOAT_BYTES, _INDEX_BYTES, _TOKEN_BYTES = 4, 4, 8
 
 @dataclass(frozen=True)
 class DraftShape:
-    """A draft model: its name in the pool, and its vocabulary with padding."""
+    """A draft model: its name in the pool, and its vocabulary with padding. tree_width: nodes of a request that one
+    forward reads, 1 for chains. num_backends: attention backends, one for each width of committed tokens (cuda.graphs).
+    """
 
     name: str
     vocab_size: int
+    tree_width: int = 1
+    num_backends: int = 1
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,16 @@ class ReserveRow:
 
 def reserve_rows(server: ServerShape, drafters: Sequence[DraftShape]) -> list[ReserveRow]:
     """Where drafters propose one after another, the largest logits of one count, not all of them."""
-    wrappers = WRAPPERS_PER_BACKEND * server.layer_kinds * len(drafters)
+    num_backends = sum(drafter.num_backends for drafter in drafters)
+    wrappers = WRAPPERS_PER_BACKEND * server.layer_kinds * num_backends
     at_once = sum if server.stream_bytes else max
     drafting = at_once([0, *(drafter.vocab_size for drafter in drafters)]) * server.max_requests
     verified = server.max_requests * server.width * server.vocab_size
     rows = [
         ReserveRow("attention plans of drafters", wrappers * WRAPPER_BYTES),
-        ReserveRow("streams of drafters", server.stream_bytes * len(drafters)),
+        ReserveRow("streams of drafters", server.stream_bytes * num_backends),
         ReserveRow("graphs of drafters", graph_bytes(server, len(drafters))),
-        ReserveRow("page indices and masks of drafters' graphs", _graph_indices(server, len(drafters))),
+        ReserveRow("page indices and masks of drafters' graphs", _graph_indices(server, drafters)),
         ReserveRow("logits of drafters' graphs", _graph_logits(server, drafters)),
         ReserveRow("logits of drafting", drafting * _FLOAT_BYTES * LOGIT_COPIES),
         ReserveRow("logits of verification", verified * _FLOAT_BYTES * LOGIT_COPIES),
@@ -84,18 +89,20 @@ def graph_bytes(server: ServerShape, num_models: int) -> int:
     return server.draft_graphs * num_models * (server.layer_kinds * WRAPPER_BYTES + GRAPH_BYTES)
 
 
-def _graph_indices(server: ServerShape, num_models: int) -> int:
-    """For whole contexts of all requests and of one more (cuda.graphs.draft_graphs): int32 and a byte."""
+def _graph_indices(server: ServerShape, drafters: Sequence[DraftShape]) -> int:
+    """For whole contexts of all requests and of one more, for every 8 nodes of a tree (cuda.graphs.draft_graphs): int32
+    and a byte."""
     if not server.draft_graphs:
         return 0
-    return num_models * server.layer_kinds * (server.max_requests + 1) * server.context_len * (_INDEX_BYTES + 1)
+    times = sum(-(-drafter.tree_width // 8) + drafter.num_backends - 1 for drafter in drafters)
+    return times * server.layer_kinds * (server.max_requests + 1) * server.context_len * (_INDEX_BYTES + 1)
 
 
 def _graph_logits(server: ServerShape, drafters: Sequence[DraftShape]) -> int:
     """Each model's graphs leave them in a place of their own."""
     if not server.draft_graphs:
         return 0
-    return sum(drafter.vocab_size for drafter in drafters) * server.max_requests * _FLOAT_BYTES
+    return sum(drafter.vocab_size * drafter.tree_width for drafter in drafters) * server.max_requests * _FLOAT_BYTES
 
 
 def _parts_bytes(server: ServerShape) -> int:

@@ -34,6 +34,12 @@ def check_pairs(manifest: Manifest, where: Path) -> None:
             )
 
 
+def has_pairs(manifest: Manifest) -> bool:
+    """Whether requests may have two drafters."""
+    asked = manifest.merged_draft_tokens is not None or any(task.second_drafter is not None for task in manifest.tasks)
+    return asked or (manifest.router is not None and manifest.router.second_below is not None)
+
+
 def merged_draft_tokens(manifest: Manifest, drafters: Sequence[DrafterSpec], where: Path) -> int | None:
     """Nodes of a merged tree; where it is not given but there are pairs, as many as the widest drafter's.
 
@@ -42,9 +48,7 @@ def merged_draft_tokens(manifest: Manifest, drafters: Sequence[DrafterSpec], whe
     """
     value, widest = manifest.merged_draft_tokens, max(drafter.num_draft_tokens for drafter in drafters)
     if value is None:
-        has_pairs = any(task.second_drafter is not None for task in manifest.tasks)
-        has_pairs = has_pairs or (manifest.router is not None and manifest.router.second_below is not None)
-        return widest if has_pairs else None
+        return widest if has_pairs(manifest) else None
     if not widest <= value <= kinds.MAX_NUM_DRAFT_TOKENS:
         raise PoolError(
             f"{where}: `merged_draft_tokens` is {value}; give a whole number from {widest}, the nodes of the widest"

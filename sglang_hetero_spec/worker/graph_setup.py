@@ -5,26 +5,31 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+import torch
 from sglang.srt.model_executor.cuda_graph_config import Backend, Phase, check_cuda_graph_backend
 from sglang.srt.runtime_context import get_exec, get_parallel, get_spec
 
 from sglang_hetero_spec.cuda.graphs.shapes import GraphShape, graph_shapes
 from sglang_hetero_spec.cuda.support import GRAPHS_SWITCH, num_verify_widths, switch
+from sglang_hetero_spec.errors import first_line
 from sglang_hetero_spec.pool import Pool
+from sglang_hetero_spec.worker.draft_model import PrunedHead, SGLangDraftModel
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.model_runner import ModelRunner
 
     from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
+    from sglang_hetero_spec.cuda.graphs.staging import Staging
     from sglang_hetero_spec.cuda.graphs.verify_widths import VerifyWidths
-    from sglang_hetero_spec.worker.draft_model import SGLangDraftModel
     from sglang_hetero_spec.worker.pool_models import PoolModels
 
 logger = logging.getLogger(__name__)
 
 
-def capture_pool(models: PoolModels) -> None:
-    """Once attention backends exist. From then on the models draft by graphs wherever one holds the batch."""
+def capture_pool(models: PoolModels, in_parallel: bool) -> None:
+    """Once attention backends exist. From then on the models draft by graphs wherever one holds the batch.
+
+    in_parallel: drafters have streams of their own."""
     from sglang.srt.model_executor.runner.base_cuda_graph_runner import freeze_gc
 
     from sglang_hetero_spec.cuda.graphs.capture import budget_of, capture_all, free_device_bytes, print_captured
@@ -33,7 +38,7 @@ def capture_pool(models: PoolModels) -> None:
     if switch(GRAPHS_SWITCH, ("on", "off")) == "off" or check_cuda_graph_backend(Phase.DECODE, Backend.DISABLED):
         logger.info("HETERO: CUDA graphs are off; drafters launch their kernels one by one.")
         return
-    made = make_graphs(models)
+    made = make_graphs(models, in_parallel)
     if not made:
         return
     with freeze_gc(get_exec().graph.enable_cudagraph_gc):
@@ -44,27 +49,36 @@ def capture_pool(models: PoolModels) -> None:
     print_captured(rows, budget)
 
 
-def make_graphs(models: PoolModels) -> dict[str, DraftGraphs]:
+def make_graphs(models: PoolModels, in_parallel: bool) -> dict[str, DraftGraphs]:
     """Nothing captured yet, of each model that can have some; by the drafters' names."""
-    from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
-    from sglang_hetero_spec.cuda.graphs.recorder import CudaRecorder
     from sglang_hetero_spec.cuda.graphs.staging import Staging
-    from sglang_hetero_spec.cuda.streams import drafts_in_parallel
-
-    has_own_pool = drafts_in_parallel(models.device)
-
-    def make_recorder(_attn_backend: Any) -> CudaRecorder:
-        return CudaRecorder(has_own_pool)
 
     made, staging = {}, Staging()
     for name, model in models.by_name.items():
         problem, shapes = why_no_graphs(model), shapes_of(models, name)
+        if problem is None and shapes:
+            try:
+                made[name] = _room_for(model, shapes, staging, in_parallel)
+            except torch.OutOfMemoryError as error:
+                problem = f"there is no room for them ({first_line(error)})"
         if problem is not None:
             logger.warning("HETERO: drafter %s drafts without CUDA graphs: %s.", name, problem)
-        elif shapes:
-            sizes = largest_batch(model), num_logits(model)
-            made[name] = DraftGraphs(model.runner, shapes, *sizes, make_recorder, model.adapters, staging)
     return made
+
+
+def _room_for(
+    model: SGLangDraftModel, shapes: tuple[GraphShape, ...], staging: Staging, in_parallel: bool
+) -> DraftGraphs:
+    from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
+    from sglang_hetero_spec.cuda.graphs.recorder import CudaRecorder
+
+    pool = torch.cuda.graph_pool_handle() if in_parallel else None
+
+    def make_recorder(_attn_backend: Any) -> CudaRecorder:
+        return CudaRecorder(pool)
+
+    sizes = largest_batch(model), num_logits(model)
+    return DraftGraphs(model.runner, shapes, *sizes, make_recorder, model.adapters, staging)
 
 
 def warn_of_windowed_trees(models: PoolModels) -> None:
@@ -141,6 +155,5 @@ def largest_batch(model: SGLangDraftModel) -> int:
 
 def num_logits(model: SGLangDraftModel) -> int:
     """Columns that the model's head leaves: fewer than its vocabulary where it was pruned."""
-    weight = getattr(getattr(model.runner.model, "lm_head", None), "weight", None)
-    vocab_size = model.runner.model_config.vocab_size
-    return vocab_size if weight is None or weight.dim() != 2 else min(weight.shape[0], vocab_size)
+    head = getattr(model.runner.model, "lm_head", None)
+    return head.weight.shape[0] if isinstance(head, PrunedHead) else model.runner.model_config.vocab_size

@@ -113,7 +113,7 @@ class HeteroWorker(BaseSpecWorker):
         super().init_cuda_graphs()
         with draft_tp_context(self._draft_worker.parallel_layout):
             if torch.device(self.device).type == "cuda":
-                capture_pool(self._models)
+                capture_pool(self._models, isinstance(self._streams, Parallel))
                 self._verify_widths = capture_verify_widths(self._target_worker.model_runner, self.pool)
             self._models.check_tokenizers()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from sglang_hetero_spec.drafters.growing import chain_room
+from sglang_hetero_spec.errors import first_line
 from sglang_hetero_spec.pool import DrafterSpec, Pool
 from sglang_hetero_spec.pool.adapter import read_adapter_config
 from sglang_hetero_spec.vocab.mid_text import MidText
@@ -102,12 +103,12 @@ class PoolModels:
             return
         try:
             model.graphs.recapture(model.adapters)
-        except RuntimeError as error:
+        except Exception as error:
             model.graphs.forget()
             logger.warning(
                 "HETERO: adapters changed and CUDA graphs could not be captured again (%s); their base drafts without"
                 " graphs until the server restarts.",
-                str(error).splitlines()[0],
+                first_line(error),
             )
 
     def sequences(

@@ -84,10 +84,22 @@ def test_where_the_budget_ends_all_have_about_as_much(captured, models) -> None:
     assert all(48 in shape.sizes for graphs in models.values() for shape in graphs.by_shape.values())
 
 
+def test_what_fails_on_one_rank_fails_on_all(sglang: None, models, device) -> None:
+    from sglang_hetero_spec.cuda.graphs.capture import capture_all
+
+    # For each capture the ranks agree that the budget holds it, and then that it was made.
+    others = iter([True, True, True, False] + [True] * 100)
+    code, maths = capture_all(
+        models, Budget(1000 * MIB, 60.0), lambda: device["free"], agree=lambda mine: mine and next(others)
+    )
+    assert code.problem == "another rank could not capture it" and code.sizes == ("window 2: -", "next 1: -")
+    assert maths.problem is None
+
+
 def test_no_rank_captures_alone(sglang: None, models, device, log) -> None:
     from sglang_hetero_spec.cuda.graphs.capture import capture_all
 
-    others = iter([True, True, True, False] + [True] * 100)
+    others = iter([True] * 6 + [False] + [True] * 100)
     rows = capture_all(
         models, Budget(1000 * MIB, 60.0), lambda: device["free"], agree=lambda mine: mine and next(others)
     )

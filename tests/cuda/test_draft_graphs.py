@@ -152,6 +152,20 @@ def test_the_smallest_graph_that_holds_a_batch_is_taken(runner) -> None:
     assert sizes == [1, 3, 3, 8, 8, 8, 8, 8]
 
 
+@pytest.mark.parametrize("shape", [WINDOW, NEXT, TREE], ids=lambda shape: shape.kind)
+def test_captured_again_nobody_of_the_last_batch_is_there(runner, shape: GraphShape) -> None:
+    graphs = made(runner, shape)
+    graphs.run(live(shape, 8), None)
+    runner.attn_backend.planned.clear()
+    graphs.recapture(None)
+    assert [batch.batch_size for batch in runner.attn_backend.planned] == [8, 3, 1]
+    for planned in runner.attn_backend.planned:
+        assert planned.seq_lens_sum == int(planned.seq_lens.sum()) == int(planned.seq_lens_cpu.sum())
+        assert not planned.out_cache_loc.any() and not planned.req_pool_indices.any()
+    batch = live(shape, 3, seed=1)
+    assert torch.equal(graphs.run(batch, None), expected(batch, 3 * (shape.width if shape.kind == "tree" else 1)))
+
+
 def test_what_no_graph_holds_is_not_run(runner) -> None:
     graphs = made(runner, NEXT)
     assert graphs.run(live(NEXT, LARGEST + 1), None) is None

@@ -19,14 +19,18 @@ TREE = DrafterSpec("words", "standalone", None, "shared", 3, 4, 9)
 ADAPTER = DrafterSpec("maths", "lora", None, "shared", 2, 1, 3, base="code")
 
 
-def model(backend: Any = None, ids: torch.Tensor | None = None, window: int | None = None, rows: int = 100) -> Any:
+def model(backend: Any = None, ids: torch.Tensor | None = None, window: int | None = None, pruned: bool = False) -> Any:
+    """Of 90 ids, whose head has 100 rows, or 40 where it was pruned."""
     from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
 
+    from sglang_hetero_spec.worker.draft_model import PrunedHead
+
+    weight = torch.zeros(40 if pruned else 100, 2)
     runner = SimpleNamespace(
         attn_backend=object.__new__(FlashInferAttnBackend) if backend is None else backend,
         kv_index_translator=SimpleNamespace(reads_are_translated=False),
         sliding_window_size=window,
-        model=SimpleNamespace(lm_head=SimpleNamespace(weight=torch.zeros(rows, 2))),
+        model=SimpleNamespace(lm_head=PrunedHead(weight) if pruned else SimpleNamespace(weight=weight)),
         model_config=SimpleNamespace(vocab_size=90),
     )
     head = SimpleNamespace(ids=ids, size=90 if ids is None else len(ids))
@@ -69,7 +73,7 @@ def test_why_a_model_has_none() -> None:
     from sglang_hetero_spec.worker.graph_setup import why_no_graphs
 
     assert why_no_graphs(model()) is None
-    assert why_no_graphs(model(ids=torch.arange(40), rows=40)) is None, "its head was pruned"
+    assert why_no_graphs(model(ids=torch.arange(40), pruned=True)) is None
     assert "cut to some ids" in (why_no_graphs(model(ids=torch.arange(40))) or "")
     assert "SimpleNamespace" in (why_no_graphs(model(backend=SimpleNamespace())) or "")
     translated = model()
@@ -81,7 +85,7 @@ def test_logits_have_the_columns_that_the_head_leaves() -> None:
     from sglang_hetero_spec.worker.graph_setup import num_logits
 
     assert num_logits(model()) == 90, "rows beyond the vocabulary are padding"
-    assert num_logits(model(rows=40)) == 40
+    assert num_logits(model(pruned=True)) == 40
 
 
 def test_a_tree_of_a_windowed_model_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -32,6 +32,11 @@ def test_adapters_of_another_shape_add_theirs() -> None:
     assert shapes == (GraphShape("window", 2), GraphShape("next", 1), GraphShape("window", 3), GraphShape("tree", 3))
 
 
+def test_texts_of_any_width_have_no_graph() -> None:
+    slrs = DrafterSpec("bytes", "standalone", None, "slrs", 4, 1, 5)
+    assert graph_shapes([slrs], 0, True) == ()
+
+
 def test_windows_of_own_sequences_are_of_any_width() -> None:
     assert graph_shapes([spec(4)], 0, True) == (GraphShape("next", 1),)
     assert graph_shapes([spec(1)], 0, True) == ()

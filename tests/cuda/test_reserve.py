@@ -119,6 +119,16 @@ def test_the_pool_is_counted(arguments: SimpleNamespace, monkeypatch: pytest.Mon
     assert added(arguments, monkeypatch) * MIB == pytest.approx(reserve_bytes(shape, [DraftShape("code", 333)]))
 
 
+def test_trees_and_pairs_need_more_for_their_graphs() -> None:
+    server = replace(SERVER, draft_graphs=12)
+    plain, tree = DraftShape("code", 1000), DraftShape("code", 1000, tree_width=12, num_backends=2)
+    before, after = rows(server, [plain]), rows(server, [tree])
+    assert after["logits of drafters' graphs"] == 12 * before["logits of drafters' graphs"]
+    indices = "page indices and masks of drafters' graphs"
+    assert after[indices] == 3 * before[indices], "two for 12 nodes, one for the other width"
+    assert after["attention plans of drafters"] == 2 * before["attention plans of drafters"]
+
+
 def test_graphs_that_are_off_need_no_room(arguments: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     with_graphs = added(arguments, monkeypatch)
     monkeypatch.setenv("SGLANG_HETERO_SPEC_DRAFT_GRAPHS", "off")

@@ -12,6 +12,7 @@ import torch
 from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs, ShapeGraphs
 from sglang_hetero_spec.cuda.graphs.ladder import MOST_SIZES, Budget, GraphCost, batch_sizes, capture_order
 from sglang_hetero_spec.cuda.reserve import GRAPH_BYTES, WRAPPER_BYTES
+from sglang_hetero_spec.errors import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def capture_all(
     """Round by round one size for every shape of every model, so that where the budget ends all have about as much.
 
     models: by their drafters' names. free_bytes: of the device now. agree: whether all ranks say so; each measures its
-    own costs, and none may capture alone. A model whose capture fails drafts without graphs,
+    own costs, and none may capture or replay alone. A model whose capture fails drafts without graphs,
     and its row says why.
     """
     rounds = [
@@ -61,14 +62,13 @@ def capture_all(
             for shape_graphs in graphs.by_shape.values():
                 if name in problems or number >= len(order):
                     break
-                try:
-                    cost = _capture(shape_graphs, order[number], budget, free_bytes, agree)
-                except Exception as error:
-                    problems[name] = f"capturing {order[number]} requests failed: {_first_line(error)}"
-                    graphs.forget()
-                    break
-                if cost is None:
+                if not agree(budget.holds(shape_graphs.last_cost)):
                     problems[name] = "the budget is spent"
+                    break
+                cost, problem = _capture(shape_graphs, order[number], free_bytes)
+                if not agree(problem is None):
+                    problems[name] = problem or "another rank could not capture it"
+                    graphs.forget()
                     break
                 budget = budget.without(cost)
                 spent[name] = _sum(spent[name], cost)
@@ -78,21 +78,15 @@ def capture_all(
     ]
 
 
-def _capture(
-    graphs: ShapeGraphs,
-    size: int,
-    budget: Budget,
-    free_bytes: Callable[[], int],
-    agree: Callable[[bool], bool],
-) -> GraphCost | None:
-    """None where the budget does not hold another graph like this shape's last one."""
-    if not agree(budget.holds(graphs.last_cost)):
-        return None
+def _capture(graphs: ShapeGraphs, size: int, free_bytes: Callable[[], int]) -> tuple[GraphCost, str | None]:
+    """What it cost, and why it failed."""
     free, start = free_bytes(), time.perf_counter()
-    graphs.capture(size)
-    cost = GraphCost(max(free - free_bytes(), 0), time.perf_counter() - start)
-    graphs.last_cost = cost
-    return cost
+    try:
+        graphs.capture(size)
+    except Exception as error:
+        return _NOTHING, f"capturing {size} requests failed: {first_line(error)}"
+    graphs.last_cost = GraphCost(max(free - free_bytes(), 0), time.perf_counter() - start)
+    return graphs.last_cost, None
 
 
 def _sum(left: GraphCost, right: GraphCost) -> GraphCost:
@@ -101,10 +95,6 @@ def _sum(left: GraphCost, right: GraphCost) -> GraphCost:
 
 def _sizes(graphs: ShapeGraphs) -> str:
     return f"{graphs.shape.kind} {graphs.shape.width}: {', '.join(map(str, graphs.sizes)) or '-'}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def free_device_bytes() -> int:

@@ -98,7 +98,9 @@ class ShapeGraphs:
         return self._adapters.during(self._at_work.first(size))
 
     def forget(self) -> None:
+        """The last batch too: a capture plans for nobody's requests, and runs."""
         self.sizes = ()
+        self._static.clear()
         self._recorder.clear()
         self._planned.clear()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from sglang.srt.distributed.parallel_state import graph_capture
@@ -29,19 +29,19 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """One torch.cuda.CUDAGraph for each size. has_own_pool: its memory is not shared with other graphs, so that it may
-    run beside them."""
+    """One torch.cuda.CUDAGraph for each size. pool: a handle of memory that no other model's graphs use, which may then
+    run beside these; None for SGLang's, where all share."""
 
-    def __init__(self, has_own_pool: bool = False) -> None:
-        self._has_own_pool = has_own_pool
+    def __init__(self, pool: Any = None) -> None:
+        self._pool = pool
         self._graphs = self._make()
 
     def _make(self) -> FullCudaGraphBackend:
         # All that SGLang's backend asks of a graph runner.
         runner = SimpleNamespace(device_module=torch.cuda, enable_profile_cuda_graph=False)
         graphs = FullCudaGraphBackend(runner, enable_memory_saver=get_exec().features.enable_memory_saver)
-        if self._has_own_pool:
-            graphs._pool = torch.cuda.graph_pool_handle()
+        if self._pool is not None:
+            graphs._pool = self._pool
         return graphs
 
     def capture(self, size: int, forward: Callable[[], torch.Tensor], after_warm_up: Callable[[], None] | None) -> None:

@@ -87,11 +87,12 @@ class StaticBatch:
             values.append(live.spec_info.select_index)
         torch._foreach_copy_(into, values)
         if number < size:
-            self._clear(number, size)
+            self.clear(number, size)
         self._plan_with(live, planned)
 
-    def _clear(self, number: int, size: int) -> None:
-        """Requests from `number` on."""
+    def clear(self, number: int = 0, size: int | None = None) -> None:
+        """Nobody is there, from place `number` on."""
+        size = len(self._rows) if size is None else size
         tokens = slice(number * self.shape.width, size * self.shape.width)
         nobody = slice(number, size)
         torch._foreach_zero_([self._tokens[tokens], self._positions[tokens], self._slots[tokens], self._rows[nobody]])
