@@ -7,30 +7,11 @@
     python -m benchmarks.gpu_run --dry --out OUT              # all that runs on a CPU, with tiny models; no figures
 
 Each step has its box of time. One that does not fit into what is left is skipped and said so; one that fails or runs
-out of its box is reported, what it found until then stays, and the next one runs. Every figure is in OUT/gpu_run-medium.json
-as soon as it is known. The table comes last.
+out of its box is reported, what it found until then stays, and the next one runs. Every figure is in
+OUT/gpu_run-TARGET.json as soon as it is known, and is not measured again while that file is there. The table comes last.
 
-On the lent machine (/work/.library/device: 10 minutes a command, 30 in all, given back after 30 idle seconds), which
-reaches no registry: the kit of /work/shared/gpu-host brings SGLang there in pieces that fit beside this tree. Here:
-
-    echo /.kit/ >> .git/info/exclude; python3 /work/shared/gpu-host/pack.py /tmp/kit && mkdir -p .kit &&
-      cp /tmp/kit/kit.json /tmp/kit/SHA256SUMS /work/shared/gpu-host/{unpack.sh,smoke.py} .kit/ &&
-      cat /tmp/kit/part-*.bin | split -b 28M -d - .kit/piece-
-
-Then the tool's `run`, one call right after another: for each piece NN, with carry [".kit/piece-NN"],
-
-    mkdir -p /tmp/kit && cp .kit/piece-NN /tmp/kit/
-
-with carry [".kit/kit.json", ".kit/SHA256SUMS", ".kit/unpack.sh", ".kit/smoke.py"] the first measurement (parts are cut
-as pack.py cuts them), and the same with no carry but `. /tmp/site/env.sh; python3 -m ...` until all is done:
-
-    cp .kit/* /tmp/kit/; cd /tmp/kit && cat piece-* | split -b 58M -d --additional-suffix=.bin - part- && cd - &&
-      PYTHON=$(command -v python3) bash /tmp/kit/unpack.sh /tmp/kit && . /tmp/site/env.sh;
-      python3 -m benchmarks.gpu_run --out /tmp/gpu --seconds 500;
-      cp /tmp/gpu/gpu_run-medium.json $OUT/; tar czf $OUT/logs.tgz /tmp/gpu/*.log
-
-If the machine went in between, put the last gpu_run-medium.json into .kit/ and copy it to /tmp/gpu/ first: what it has is not
-measured again.
+For a GPU machine that reaches no registry, shared/gpu-host packs SGLang's stack; where commands may take ten minutes
+only, run `--seconds 500` once after the other and carry that file along.
 """
 
 from __future__ import annotations
