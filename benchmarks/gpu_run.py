@@ -8,7 +8,8 @@
 
 Each step has its box of time. One that does not fit into what is left is skipped and said so; one that fails or runs
 out of its box is reported, what it found until then stays, and the next one runs. Every figure is in
-OUT/gpu_run-TARGET.json as soon as it is known, and is not measured again while that file is there. The table comes last.
+OUT/gpu_run-TARGET.json as soon as it is known, and is not measured again while that file is there. The table comes
+last.
 
 For a GPU machine that reaches no registry, shared/gpu-host packs SGLang's stack; where commands may take ten minutes
 only, run `--seconds 500` once after the other and carry that file along.
