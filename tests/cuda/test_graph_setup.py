@@ -97,3 +97,23 @@ def test_a_tree_of_a_windowed_model_is_warned_of(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.WARNING):
         warn_of_windowed_trees(pool({"words": model(window=64)}, TREE))
     assert "drafter words" in caplog.text and "topk to 1" in caplog.text
+
+
+def test_a_model_that_has_no_room_for_graphs_drafts_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from sglang_hetero_spec.cuda.graphs import staging
+    from sglang_hetero_spec.worker import graph_setup
+
+    def room_for(model: Any, *_: Any) -> str:
+        if model is full:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+        return "graphs"
+
+    full = model()
+    monkeypatch.setattr(graph_setup, "_room_for", room_for)
+    monkeypatch.setattr(staging, "Staging", lambda: None)
+    models = pool({"code": full, "words": model()}, CHAIN, TREE)
+    with caplog.at_level(logging.WARNING):
+        assert graph_setup.make_graphs(models, in_parallel=False) == {"words": "graphs"}
+    assert "drafter code drafts without CUDA graphs: there is no room for them (CUDA out of memory.)" in caplog.text
