@@ -260,13 +260,23 @@ def test_switches_go_to_engines_of_ours_alone(context: Context, monkeypatch: pyt
     assert seen == {"none": {}, "ours": {"A": "1", "B": "2"}}
 
 
-@pytest.mark.slow
-def test_a_dry_run_runs_through_on_the_cpu_engine(tmp_path: Path) -> None:
-    context = Context(tmp_path, DRY)
+def dry_run(out: Path, steps: list[Step]) -> list[Row]:
+    context = Context(out, DRY)
     try:
-        rows = run(list(STEPS), context, Clock(seconds=3000), Results(tmp_path / "gpu_run.json"), silent)
+        return run(steps, context, Clock(seconds=3000), Results(out / "results.json"), silent)
     finally:
         context.close()
+
+
+@pytest.mark.slow
+def test_a_step_runs_dry_on_the_cpu_engine(tmp_path: Path) -> None:
+    rows = dry_run(tmp_path, [step for step in STEPS if step.name == "one"])
+    assert rows and [row.note for row in rows if row.value is None] == []
+
+
+@pytest.mark.soak  # some fifteen engines
+def test_all_steps_run_dry_on_the_cpu_engine(tmp_path: Path) -> None:
+    rows = dry_run(tmp_path, list(STEPS))
     cuda = {step.name for step in STEPS if step.needs_cuda}
     assert [row.note for row in rows if row.value is None and row.step not in cuda] == []
     exact = [row for row in rows if row.step in ("lossless", "sampled")]
