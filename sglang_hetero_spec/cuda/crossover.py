@@ -37,7 +37,7 @@ def choose(
     device: torch.cuda.get_device_name(). Between rows the one that wants the longer context decides; beyond the largest
     batch or tree that was measured nothing is known.
     """
-    asked = switch(VERIFY_SWITCH, (STOCK, PARTS))
+    asked = switch(VERIFY_SWITCH)
     if asked != "auto":
         return asked
     needed = [_needed(device, batch_size, width, rows) for batch_size in batch_sizes]

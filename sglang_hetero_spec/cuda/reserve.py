@@ -69,7 +69,7 @@ def reserve_rows(server: ServerShape, drafters: Sequence[DraftShape]) -> list[Re
     rows = [
         ReserveRow("attention plans of drafters", wrappers * WRAPPER_BYTES),
         ReserveRow("streams of drafters", server.stream_bytes * num_backends),
-        ReserveRow("graphs of drafters", graph_bytes(server, len(drafters))),
+        ReserveRow("graphs of drafters", server.draft_graphs * len(drafters) * bytes_of_a_graph(server.layer_kinds)),
         ReserveRow("page indices and masks of drafters' graphs", _graph_indices(server, drafters)),
         ReserveRow("logits of drafters' graphs", _graph_logits(server, drafters)),
         ReserveRow("logits of drafting", drafting * _FLOAT_BYTES * LOGIT_COPIES),
@@ -85,8 +85,9 @@ def reserve_bytes(server: ServerShape, drafters: Sequence[DraftShape]) -> int:
     return sum(row.num_bytes for row in reserve_rows(server, drafters))
 
 
-def graph_bytes(server: ServerShape, num_models: int) -> int:
-    return server.draft_graphs * num_models * (server.layer_kinds * WRAPPER_BYTES + GRAPH_BYTES)
+def bytes_of_a_graph(layer_kinds: int = 1) -> int:
+    """With its attention plan."""
+    return layer_kinds * WRAPPER_BYTES + GRAPH_BYTES
 
 
 def _graph_indices(server: ServerShape, drafters: Sequence[DraftShape]) -> int:

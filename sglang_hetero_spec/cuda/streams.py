@@ -54,7 +54,7 @@ def drafts_in_parallel(device: torch.device | str, why_not: str | None = None) -
 
     why_not: what speaks against it in this server, in one clause. HeteroError if it was asked for and cannot be.
     """
-    asked, device = switch(STREAMS_SWITCH, (SERIAL, PARALLEL)), torch.device(device)
+    asked, device = switch(STREAMS_SWITCH), torch.device(device)
     if device.type != "cuda":
         why_not = f"the drafters are on the device {device.type}"
     if asked == PARALLEL and why_not is not None:
@@ -77,7 +77,7 @@ def why_not_parallel(tp_size: int, attention_backends: Sequence[str]) -> str | N
 def refuse_streams(cfg: Any) -> None:
     """HeteroError where parallel streams were asked for, and the server's arguments say that they cannot be. cfg:
     SGLang's resolving view, before a backend was chosen for whoever named none."""
-    if switch(STREAMS_SWITCH, (SERIAL, PARALLEL)) == PARALLEL:
+    if switch(STREAMS_SWITCH) == PARALLEL:
         own = (cfg.speculative_draft_attention_backend,)
         all_of_them = (cfg.prefill_attention_backend, cfg.decode_attention_backend, cfg.attention_backend)
         named = [name for name in (own if own[0] else all_of_them) if name is not None]

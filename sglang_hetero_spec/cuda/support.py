@@ -25,9 +25,9 @@ SWITCHES = {
 }
 
 
-def switch(name: str, ways: tuple[str, ...]) -> str:
-    """The value of an environment variable, `auto` where it is not set. HeteroError for any other than `ways`."""
-    value = os.environ.get(name, "") or "auto"
+def switch(name: str) -> str:
+    """One of SWITCHES as it is set, `auto` where it is not. HeteroError for a value that is none of its ways."""
+    value, ways = os.environ.get(name, "") or "auto", SWITCHES[name]
     if value not in ("auto", *ways):
         raise HeteroError(f"{name} is {value}; set it to auto, {' or '.join(ways)}.")
     return value
@@ -43,8 +43,8 @@ def num_verify_widths() -> int:
 
 def check_switches() -> None:
     """HeteroError for a value that means nothing, before anything is loaded."""
-    for name, ways in SWITCHES.items():
-        switch(name, ways)
+    for name in SWITCHES:
+        switch(name)
     num_verify_widths()
 
 
@@ -61,7 +61,7 @@ def why_no_triton() -> str | None:
 def merges_in_triton(device: torch.device) -> bool:
     """Whether trees on this device are merged by the fused kernel: only where asked for, until it has been run and
     measured on a GPU (benchmarks/gpu_run.py). HeteroError if it was asked for and cannot be."""
-    if switch(MERGE_SWITCH, ("triton", "torch")) != "triton":
+    if switch(MERGE_SWITCH) != "triton":
         return False
     problem = why_no_triton() if device.type == "cuda" else f"the trees are on the device {device.type}"
     if problem is not None:

@@ -118,9 +118,8 @@ class OwnVocabDrafter(Drafter):
 
     def _take_commits(self, batch: DraftBatch, readings: list[Reading]) -> None:
         starts = [reading.num_seen for reading in readings]
-        fed = {id(reading.fed.fed): reading.fed.fed for reading in readings if isinstance(reading.fed, FedRow)}
-        # More than one where the batch has changed: the others are asked for one by one.
-        first = next(iter(fed.values()), None)
+        # There are more of them where the batch has changed: the others are asked for one by one.
+        first = next((reading.fed.fed for reading in readings if isinstance(reading.fed, FedRow)), None)
         found = self.sequences.committed(batch.rows, batch.seq_lens, starts, first)
         for reading, new in zip(readings, found, strict=True):
             reading.take(new)

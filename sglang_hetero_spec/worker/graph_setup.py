@@ -35,7 +35,7 @@ def capture_pool(models: PoolModels, in_parallel: bool) -> None:
     from sglang_hetero_spec.cuda.graphs.capture import budget_of, capture_all, free_device_bytes, print_captured
 
     warn_of_windowed_trees(models)
-    if switch(GRAPHS_SWITCH, ("on", "off")) == "off" or check_cuda_graph_backend(Phase.DECODE, Backend.DISABLED):
+    if switch(GRAPHS_SWITCH) == "off" or check_cuda_graph_backend(Phase.DECODE, Backend.DISABLED):
         logger.info("HETERO: CUDA graphs are off; drafters launch their kernels one by one.")
         return
     made = make_graphs(models, in_parallel)

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from sglang.srt.layers.attention.flashinfer_backend import FlashInferAttnBackend
 
 from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
@@ -19,7 +18,7 @@ from sglang_hetero_spec.cuda.graphs.staging import Staging
 from sglang_hetero_spec.pool import DrafterSpec
 from tests.cuda.rerun import RerunRecorder
 from tests.flashinfer_on_cpu.compiled import LOG
-from tests.flashinfer_on_cpu.world import VOCAB, Drafting, World, close, paths_of, random_parents, write_model
+from tests.flashinfer_on_cpu.world import VOCAB, Drafting, World, close, write_model
 
 SHAPES = (GraphShape("window", 2), GraphShape("window", 6), GraphShape("next", 1), GraphShape("tree", 9))
 SIZES = (6, 3, 1)
@@ -80,14 +79,7 @@ def test_a_chain(
     drafting = drafting_in(graphs, world, lens, monkeypatch)
     batch = drafting.batch(newcomers=False)
     logits = drafting.model.read_window(batch, window)
-    tails: list[list[int]] = [[] for _ in lens]
-    for offset in range(1, 5):
-        close(logits, drafting.expected(tails))
-        drawn = logits.argmax(-1)
-        for tail, token in zip(tails, drawn.tolist(), strict=True):
-            tail.append(token)
-        logits = drafting.model.read_next(batch, drawn, offset)
-    close(logits, drafting.expected(tails))
+    drafting.check_chain(batch, logits, 4)
 
 
 @pytest.mark.parametrize("lens", BATCHES, ids=str)
@@ -100,15 +92,7 @@ def test_a_tree(
     drafting = drafting_in(graphs, world, lens, monkeypatch)
     batch = drafting.batch(newcomers=False)
     drafting.model.read_window(batch, 2)
-    generator = torch.Generator().manual_seed(width)
-    tokens = torch.randint(0, VOCAB, (len(lens), width), generator=generator)
-    parents = [random_parents(width, generator) for _ in lens]
-    logits = drafting.model.read_tree(batch, tokens, torch.tensor(parents))
-    assert logits.shape == (len(lens), width, VOCAB)
-    for number, above in enumerate(parents):
-        for node, path in enumerate(paths_of(above)):
-            ids = [*drafting.context(number), *tokens[number, path].tolist()]
-            close(logits[number, node], world.logits(ids)[-1])
+    drafting.check_tree(batch, width)
 
 
 def test_batches_of_all_sizes_one_after_the_other(

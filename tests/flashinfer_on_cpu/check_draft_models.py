@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 from tests.flashinfer_on_cpu.compiled import LOG
-from tests.flashinfer_on_cpu.world import VOCAB, Drafting, World, close, paths_of, random_parents, write_model
+from tests.flashinfer_on_cpu.world import Drafting, World, close, write_model
 
 BATCHES = [[1], [3, 40, 17, 1], [0, 5, 130, 31, 16, 64]]
 
@@ -41,14 +40,7 @@ def test_a_chain(world: World, lens: list[int], window: int) -> None:
     batch = drafting.batch()
     drafting.model.catch_up(batch, window)
     logits = drafting.model.read_window(batch, window)
-    tails: list[list[int]] = [[] for _ in lens]
-    for offset in range(1, 4):
-        close(logits, drafting.expected(tails))
-        drawn = logits.argmax(-1)
-        for tail, token in zip(tails, drawn.tolist(), strict=True):
-            tail.append(token)
-        logits = drafting.model.read_next(batch, drawn, offset)
-    close(logits, drafting.expected(tails))
+    drafting.check_chain(batch, logits, 3)
 
 
 @pytest.mark.parametrize("lens", BATCHES, ids=str)
@@ -60,14 +52,7 @@ def test_a_tree(world: World, lens: list[int], width: int) -> None:
     batch = drafting.batch()
     drafting.model.catch_up(batch, 3)
     drafting.model.read_window(batch, 3)
-    generator = torch.Generator().manual_seed(width)
-    tokens = torch.randint(0, VOCAB, (len(lens), width), generator=generator)
-    parents = [random_parents(width, generator) for _ in lens]
-    logits = drafting.model.read_tree(batch, tokens, torch.tensor(parents))
-    for number, above in enumerate(parents):
-        for node, path in enumerate(paths_of(above)):
-            ids = [*drafting.context(number), *tokens[number, path].tolist()]
-            close(logits[number, node], world.logits(ids)[-1])
+    drafting.check_tree(batch, width)
 
 
 @pytest.mark.parametrize("most", [7, 64])

@@ -192,6 +192,29 @@ class Drafting:
         contexts = [[*self.context(number), *tail] for number, tail in enumerate(tails)]
         return torch.stack([self.world.logits(context)[-1] for context in contexts])
 
+    def check_chain(self, batch: DraftBatch, logits: torch.Tensor, num_tokens: int) -> None:
+        """logits: after the roots. These, and those after each of the likeliest tokens behind them."""
+        tails: list[list[int]] = [[] for _ in self.lens]
+        for offset in range(1, num_tokens + 1):
+            close(logits, self.expected(tails))
+            drawn = logits.argmax(-1)
+            for tail, token in zip(tails, drawn.tolist(), strict=True):
+                tail.append(token)
+            logits = self.model.read_next(batch, drawn, offset)
+        close(logits, self.expected(tails))
+
+    def check_tree(self, batch: DraftBatch, width: int) -> None:
+        """The logits after each node of random trees, whose window was read."""
+        generator = torch.Generator().manual_seed(width)
+        tokens = torch.randint(0, VOCAB, (len(self.lens), width), generator=generator)
+        parents = [random_parents(width, generator) for _ in self.lens]
+        logits = self.model.read_tree(batch, tokens, torch.tensor(parents))
+        assert logits.shape == (len(self.lens), width, VOCAB)
+        for number, above in enumerate(parents):
+            for node, path in enumerate(paths_of(above)):
+                ids = [*self.context(number), *tokens[number, path].tolist()]
+                close(logits[number, node], self.world.logits(ids)[-1])
+
 
 def paths_of(parents: Sequence[int]) -> list[list[int]]:
     """Of nodes behind the root (parent -1): each node's ancestors and itself, from the root on."""

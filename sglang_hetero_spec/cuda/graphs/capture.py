@@ -11,7 +11,7 @@ import torch
 
 from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs, ShapeGraphs
 from sglang_hetero_spec.cuda.graphs.ladder import MOST_SIZES, Budget, GraphCost, batch_sizes, capture_order
-from sglang_hetero_spec.cuda.reserve import GRAPH_BYTES, WRAPPER_BYTES
+from sglang_hetero_spec.cuda.reserve import bytes_of_a_graph
 from sglang_hetero_spec.errors import first_line
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def budget_of(models: Mapping[str, DraftGraphs], free_bytes: int) -> Budget:
     """What the server kept free for them (cuda.reserve), and at most half of what is free now: a user who gave
     --mem-fraction-static kept what they wanted."""
     num_shapes = sum(len(graphs.by_shape) for graphs in models.values())
-    return Budget(min(num_shapes * MOST_SIZES * (WRAPPER_BYTES + GRAPH_BYTES), free_bytes // 2), GRAPH_SECONDS)
+    return Budget(min(num_shapes * MOST_SIZES * bytes_of_a_graph(), free_bytes // 2), GRAPH_SECONDS)
 
 
 def capture_all(

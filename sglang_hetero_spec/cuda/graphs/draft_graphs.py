@@ -60,7 +60,7 @@ class ShapeGraphs:
         self._at_work = None if adapters is None else adapters.nobody(largest)
 
     def capture(self, size: int) -> None:
-        planned = self._static.forward_batch(size, self._runner.device)
+        planned = self._static.forward_batch(size)
         planned.spec_algorithm = self._runner.spec_algorithm
         planned.next_token_logits_buffer = self._logits[: size * self._logit_rows]
         self._runner.kv_index_translator.bind_runner_slots(planned)

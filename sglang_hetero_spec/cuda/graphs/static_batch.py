@@ -36,7 +36,7 @@ class StaticBatch:
         self._logit_rows = self._first_rows.clone()
         self._widths = torch.full((largest,), shape.width, dtype=torch.int32, device=device)
 
-    def forward_batch(self, size: int, device: torch.device | str) -> ForwardBatch:
+    def forward_batch(self, size: int) -> ForwardBatch:
         """Of the first `size` requests, to capture and to plan with."""
         width = self.shape.width
         batch = ForwardBatch(
@@ -50,7 +50,7 @@ class StaticBatch:
             seq_lens_cpu=self._host_lens[:size],
             orig_seq_lens=self._lens[:size],
             positions=self._positions[: size * width],
-            spec_info=self._spec_info(size, device),
+            spec_info=self._spec_info(size),
             capture_hidden_mode=CaptureHiddenMode.NULL,
         )
         if self.shape.kind == "window":
@@ -60,7 +60,7 @@ class StaticBatch:
             batch.extend_start_loc = self._first_rows[:size].to(torch.int32)
         return batch
 
-    def _spec_info(self, size: int, device: torch.device | str) -> object:
+    def _spec_info(self, size: int) -> object:
         width = self.shape.width
         if self.shape.kind == "window":
             return EagleDraftExtendInput(
@@ -70,7 +70,7 @@ class StaticBatch:
                 select_index=self._logit_rows[:size],
             )
         if self.shape.kind == "tree":
-            visible = torch.ones(size * width * (self.fill + width), dtype=torch.bool, device=device)
+            visible = torch.ones(size * width * (self.fill + width), dtype=torch.bool, device=self._tokens.device)
             return irregular_tree_input(self._tokens[: size * width], visible, width, self._host_lens[:size])
         return None
 
