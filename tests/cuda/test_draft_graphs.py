@@ -255,3 +255,36 @@ def test_each_shape_stages_the_plans_of_its_own_wrappers(runner) -> None:
         before = wrapper._pin_memory_int_workspace_buffer
         graphs.run(live(shape, 2), None)
         assert wrapper._pin_memory_int_workspace_buffer is not before
+
+
+class Adapters:
+    """worker.lora.ServedAdapters, whose static masks note what is loaded into them."""
+
+    def __init__(self) -> None:
+        self.loaded: list[tuple[str | None, int]] = []
+
+    def nobody(self, number: int) -> Adapters:
+        return self
+
+    def first(self, number: int) -> Adapters:
+        return self
+
+    def load(self, work: str | None, number: int) -> None:
+        self.loaded.append((work, number))
+
+    def during(self, work: Any) -> Any:
+        return torch.no_grad()
+
+
+def test_masks_are_loaded_where_the_batchs_adapters_have_changed(runner) -> None:
+    from sglang_hetero_spec.cuda.graphs.draft_graphs import DraftGraphs
+
+    adapters = Adapters()
+    graphs = DraftGraphs(runner, [NEXT], LARGEST, VOCAB, RerunRecorder, adapters)
+    graphs.by_shape[NEXT].capture(LARGEST)
+    for work in (None, "a", "a", "b", "b", None, None, "b"):
+        graphs.run(live(NEXT, 2), work)
+    assert adapters.loaded == [("a", 2), ("b", 2), (None, 2), ("b", 2)]
+    graphs.recapture(adapters)
+    graphs.run(live(NEXT, 2), "b")
+    assert adapters.loaded[4:] == [("b", 2)], "its masks are new, nobody's"

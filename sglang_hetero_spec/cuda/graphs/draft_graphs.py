@@ -56,8 +56,12 @@ class ShapeGraphs:
         self._largest, self._staging = largest, staging
         self._static = StaticBatch(shape, largest, backend.get_cuda_graph_seq_len_fill_value(), runner.device)
         self._planned: dict[int, ForwardBatch] = {}
+        self._take(adapters)
+
+    def _take(self, adapters: ServedAdapters | None) -> None:
         self._adapters = adapters
-        self._at_work = None if adapters is None else adapters.nobody(largest)
+        self._at_work = None if adapters is None else adapters.nobody(self._largest)
+        self._loaded: AtWork | None = None  # whose masks `_at_work` has, None: nobody's
 
     def capture(self, size: int) -> None:
         planned = self._static.forward_batch(size)
@@ -108,8 +112,7 @@ class ShapeGraphs:
         """After adapters have come or gone: their weights lie elsewhere now."""
         sizes = self.sizes
         self.forget()
-        self._adapters = adapters
-        self._at_work = None if adapters is None else adapters.nobody(self._largest)
+        self._take(adapters)
         for size in sorted(sizes, reverse=True):
             self.capture(size)
 
@@ -121,8 +124,9 @@ class ShapeGraphs:
         size = next(size for size in self.sizes if size >= live.batch_size)
         planned = self._planned[size]
         self._static.load(live, planned)
-        if self._at_work is not None:
+        if self._at_work is not None and work is not self._loaded:
             self._at_work.load(work, live.batch_size)
+            self._loaded = work
         with (
             forward_context(ForwardContext(attn_backend=self._backend), forward_batch=planned),
             self._staged(size),
